@@ -1,0 +1,70 @@
+/* Layers: modules that hold parameters and apply operators. Semantics and initialisation are PyTorch's (torch.nn).
+ *
+ * A module is made with tsr_<layer>_create and freed with tsr_module_destroy, which a container calls for the modules put into
+ * it. Constructors return NULL with tsr_last_error() set. Parameters are f32 leaves that require gradients; they are
+ * initialised on the host from `seed`-independent streams of the device's generator seed (tsr_seed), so that one seed gives
+ * bitwise the same weights on every device. */
+#ifndef TESSERA_NN_H
+#define TESSERA_NN_H
+
+#include "tessera/ops.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct tsr_module tsr_module;
+
+/* x [.., in] → [.., out]. weight [out, in] and bias [out] from U(-1/√in, 1/√in). */
+TSR_API tsr_module *tsr_linear_create(tsr_device *device, int64_t in, int64_t out, bool bias);
+/* weight [out, in / groups, kh, kw] and bias from U(-1/√fan, 1/√fan), fan = in / groups · kh · kw. NULL options: defaults. */
+TSR_API tsr_module *tsr_conv2d_create(tsr_device *device, int64_t in, int64_t out, int64_t kernel_height,
+                                      int64_t kernel_width, const tsr_conv2d_options *options, bool bias);
+TSR_API tsr_module *tsr_max_pool2d_create(const tsr_pool2d_options *options);
+TSR_API tsr_module *tsr_avg_pool2d_create(const tsr_pool2d_options *options);
+/* weight 1, bias 0, running_mean 0, running_var 1 (buffers, not parameters). momentum 0 means 0.1, epsilon 0 means 1e-5. */
+TSR_API tsr_module *tsr_batch_norm2d_create(tsr_device *device, int64_t channels, double momentum, double epsilon);
+TSR_API tsr_module *tsr_dropout_create(double p);
+TSR_API tsr_module *tsr_relu_create(void);
+TSR_API tsr_module *tsr_leaky_relu_create(double slope);
+TSR_API tsr_module *tsr_gelu_create(void);
+TSR_API tsr_module *tsr_silu_create(void);
+TSR_API tsr_module *tsr_tanh_create(void);
+TSR_API tsr_module *tsr_sigmoid_create(void);
+/* Merges all dimensions from `first` on. */
+TSR_API tsr_module *tsr_flatten_create(int first);
+/* Applies modules one after the other; owns them. `modules` ends at `count`; a NULL among them (a constructor that failed)
+ * destroys the others and gives NULL, so constructors can be nested in one expression. */
+TSR_API tsr_module *tsr_sequential_create(tsr_module *const *modules, size_t count);
+#define TSR_SEQUENTIAL(...)                                                                                            \
+    tsr_sequential_create((tsr_module *[]){__VA_ARGS__}, sizeof((tsr_module *[]){__VA_ARGS__}) / sizeof(tsr_module *))
+
+/* A layer of the caller's own: forward(context, x) with the parameters that it registered. `release` frees context (may be NULL). */
+typedef tsr_tensor *tsr_forward_fn(void *context, tsr_module *self, tsr_tensor *x);
+TSR_API tsr_module *tsr_module_create(const char *kind, tsr_forward_fn *forward, void *context,
+                                      void (*release)(void *context));
+/* The module takes the caller's reference of the tensor. Names have no dot. */
+TSR_API tsr_status tsr_module_add_parameter(tsr_module *module, const char *name, tsr_tensor *parameter);
+TSR_API tsr_status tsr_module_add_buffer(tsr_module *module, const char *name, tsr_tensor *buffer);
+TSR_API tsr_status tsr_module_add_child(tsr_module *module, const char *name, tsr_module *child); /* takes it over */
+
+TSR_API void tsr_module_destroy(tsr_module *module); /* NULL is allowed */
+TSR_API tsr_tensor *tsr_forward(tsr_module *module, tsr_tensor *x);
+/* Training mode (dropout on, batch statistics), the initial one, or evaluation; for the module and all below it. */
+TSR_API void tsr_module_train(tsr_module *module, bool training);
+TSR_API bool tsr_module_is_training(const tsr_module *module);
+
+/* Parameters of the module and all below it in order of registration, names joined by dots ("0.weight"), borrowed. */
+TSR_API size_t tsr_module_parameter_count(const tsr_module *module);
+TSR_API tsr_tensor *tsr_module_parameter(const tsr_module *module, size_t index, char *name, size_t name_size);
+TSR_API tsr_tensor *tsr_module_find(const tsr_module *module,
+                                    const char *name); /* parameter or buffer; NULL with an error */
+TSR_API size_t tsr_module_buffer_count(const tsr_module *module);
+TSR_API tsr_tensor *tsr_module_buffer(const tsr_module *module, size_t index, char *name, size_t name_size);
+/* Sets every parameter's gradient to none. */
+TSR_API void tsr_module_clear_grad(tsr_module *module);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

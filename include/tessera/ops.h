@@ -1,0 +1,187 @@
+/* Operators. Names and semantics are PyTorch's unless a comment says otherwise.
+ *
+ * Every function returns a new tensor in the current scope (see tensor.h), or NULL with tsr_last_error() set; a NULL
+ * required operand gives NULL. Operands of one call are on one device. "floats" are f32 f16 bf16 f64; arithmetic on f16
+ * and bf16 is in f32, rounded once. Operands may have any strides unless said otherwise; results are contiguous except for
+ * views. Differentiable unless said otherwise. Shapes broadcast as in NumPy where "broadcast" is written. */
+#ifndef TESSERA_OPS_H
+#define TESSERA_OPS_H
+
+#include "tessera/tensor.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- one operand, element by element: floats; neg, abs, sign, square, relu and clamp also i32 i64 ----------------- */
+
+TSR_API tsr_tensor *tsr_neg(tsr_tensor *x);
+TSR_API tsr_tensor *tsr_abs(tsr_tensor *x);  /* derivative 0 at 0 */
+TSR_API tsr_tensor *tsr_sign(tsr_tensor *x); /* derivative 0 */
+TSR_API tsr_tensor *tsr_square(tsr_tensor *x);
+TSR_API tsr_tensor *tsr_reciprocal(tsr_tensor *x);
+TSR_API tsr_tensor *tsr_exp(tsr_tensor *x);
+TSR_API tsr_tensor *tsr_expm1(tsr_tensor *x);
+TSR_API tsr_tensor *tsr_log(tsr_tensor *x);
+TSR_API tsr_tensor *tsr_log1p(tsr_tensor *x);
+TSR_API tsr_tensor *tsr_sqrt(tsr_tensor *x);
+TSR_API tsr_tensor *tsr_rsqrt(tsr_tensor *x);
+TSR_API tsr_tensor *tsr_sin(tsr_tensor *x);
+TSR_API tsr_tensor *tsr_cos(tsr_tensor *x);
+TSR_API tsr_tensor *tsr_tanh(tsr_tensor *x);
+TSR_API tsr_tensor *tsr_erf(tsr_tensor *x);
+TSR_API tsr_tensor *tsr_sigmoid(tsr_tensor *x);
+TSR_API tsr_tensor *tsr_relu(tsr_tensor *x);                     /* derivative 0 at 0 */
+TSR_API tsr_tensor *tsr_leaky_relu(tsr_tensor *x, double slope); /* x > 0 ? x : slope x */
+TSR_API tsr_tensor *tsr_elu(tsr_tensor *x, double alpha);
+TSR_API tsr_tensor *tsr_gelu(tsr_tensor *x);                           /* x Φ(x), exact (Hendrycks and Gimpel 2016) */
+TSR_API tsr_tensor *tsr_gelu_tanh(tsr_tensor *x);                      /* their tanh approximation */
+TSR_API tsr_tensor *tsr_silu(tsr_tensor *x);                           /* x sigmoid(x) */
+TSR_API tsr_tensor *tsr_softplus(tsr_tensor *x);                       /* log(1 + exp x) */
+TSR_API tsr_tensor *tsr_clamp(tsr_tensor *x, double low, double high); /* derivative 1 on the bounds */
+
+/* ---- two or three operands, element by element, broadcast, one dtype ----------------------------------------------- */
+
+TSR_API tsr_tensor *tsr_add(tsr_tensor *a, tsr_tensor *b); /* add sub mul maximum minimum: floats i32 i64 */
+TSR_API tsr_tensor *tsr_sub(tsr_tensor *a, tsr_tensor *b);
+TSR_API tsr_tensor *tsr_mul(tsr_tensor *a, tsr_tensor *b);
+TSR_API tsr_tensor *tsr_div(tsr_tensor *a, tsr_tensor *b);     /* floats */
+TSR_API tsr_tensor *tsr_pow(tsr_tensor *a, tsr_tensor *b);     /* floats */
+TSR_API tsr_tensor *tsr_maximum(tsr_tensor *a, tsr_tensor *b); /* NaN if either is; a tie shares the gradient equally */
+TSR_API tsr_tensor *tsr_minimum(tsr_tensor *a, tsr_tensor *b);
+/* condition ? a : b; condition is bool, a and b of one dtype. */
+TSR_API tsr_tensor *tsr_where(tsr_tensor *condition, tsr_tensor *a, tsr_tensor *b);
+/* a * scale + shift for numbers: y has the dtype of a (floats). */
+TSR_API tsr_tensor *tsr_affine(tsr_tensor *x, double scale, double shift);
+
+/* ---- products --------------------------------------------------------------------------------------------------- */
+
+/* a [.., m, k] · b [.., k, n] → [.., m, n], the leading dimensions broadcast; rank 1 operands as in torch.matmul. floats,
+ * accumulated in f32 (f64 for f64). Transposed views are multiplied without a copy. */
+TSR_API tsr_tensor *tsr_matmul(tsr_tensor *a, tsr_tensor *b);
+/* x [.., in] · weight [out, in]ᵀ + bias [out] → [.., out]; bias may be NULL. */
+TSR_API tsr_tensor *tsr_linear(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias);
+
+typedef struct tsr_conv2d_options {
+    int64_t stride[2];   /* height, width; 0 means 1 */
+    int64_t padding[2];  /* zeros on both sides */
+    int64_t dilation[2]; /* 0 means 1 */
+    int64_t groups;      /* 0 means 1 */
+} tsr_conv2d_options;
+/* Cross-correlation. x [n, c, h, w], weight [o, c / groups, kh, kw], bias [o] or NULL → [n, o, oh, ow] with
+ * oh = floor((h + 2 padding - dilation (kh - 1) - 1) / stride) + 1. floats, accumulated in f32. NULL options: all defaults. */
+TSR_API tsr_tensor *tsr_conv2d(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias, const tsr_conv2d_options *options);
+
+/* ---- pooling: x [n, c, h, w], floats ---------------------------------------------------------------------------- */
+
+typedef struct tsr_pool2d_options {
+    int64_t kernel[2];    /* required, ≥ 1 */
+    int64_t stride[2];    /* 0 means the kernel's size */
+    int64_t padding[2];   /* at most half the kernel */
+    bool exclude_padding; /* avg_pool2d: divide by the elements inside x (PyTorch's count_include_pad = false) */
+} tsr_pool2d_options;
+/* A window's first maximum gets the gradient; NaN counts as largest. */
+TSR_API tsr_tensor *tsr_max_pool2d(tsr_tensor *x, const tsr_pool2d_options *options);
+TSR_API tsr_tensor *tsr_avg_pool2d(tsr_tensor *x, const tsr_pool2d_options *options);
+
+/* ---- reductions over any axes --------------------------------------------------------------------------------- */
+
+/* `axes` holds `count` axes in [-rank, rank), each once; count 0 (axes NULL) means all. keep: the reduced axes stay with size 1.
+ * floats (accumulated in f32, in the canonical order of docs/determinism.md); sum and max also i32 i64.
+ * An empty sum is 0, an empty mean NaN, an empty max an error. max: ties share the gradient equally, NaN wins. */
+TSR_API tsr_tensor *tsr_sum(tsr_tensor *x, const int *axes, int count, bool keep);
+TSR_API tsr_tensor *tsr_mean(tsr_tensor *x, const int *axes, int count, bool keep);
+TSR_API tsr_tensor *tsr_max(tsr_tensor *x, const int *axes, int count, bool keep);
+/* Index of the first largest element over `axes` together (row-major among them), i64. Not differentiable. */
+TSR_API tsr_tensor *tsr_argmax(tsr_tensor *x, const int *axes, int count, bool keep);
+
+/* ---- softmax and losses: floats ---------------------------------------------------------------------------------- */
+
+/* exp(x_i - max) / sum_j exp(x_j - max) along axis. */
+TSR_API tsr_tensor *tsr_softmax(tsr_tensor *x, int axis);
+TSR_API tsr_tensor *tsr_log_softmax(tsr_tensor *x, int axis);
+/* Mean over rows of -log_softmax(logits)[target]. logits [n, classes], target [n] i64 or i32 in [0, classes) → scalar.
+ * A target outside the range gives NaN as the loss: devices cannot raise errors. */
+TSR_API tsr_tensor *tsr_cross_entropy(tsr_tensor *logits, tsr_tensor *target);
+
+/* ---- normalisation and dropout ------------------------------------------------------------------------------------ */
+
+/* x [n, c, h, w] or [n, c]; weight, bias, running_mean, running_variance [c] f32, each may be NULL (the running ones both or none).
+ * Training: normalises with the batch's mean and biased variance and updates the running ones, in place, by
+ * (1 - momentum) running + momentum batch (unbiased variance). Not training: normalises with the running ones.
+ * (Ioffe and Szegedy 2015; torch.nn.functional.batch_norm.) */
+TSR_API tsr_tensor *tsr_batch_norm2d(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias, tsr_tensor *running_mean,
+                                     tsr_tensor *running_variance, bool training, double momentum, double epsilon);
+/* Zeroes each element with probability p and scales the others by 1 / (1 - p), p in [0, 1). The mask comes from the device's
+ * generator and is made again in the backward pass, not stored. */
+TSR_API tsr_tensor *tsr_dropout(tsr_tensor *x, double p, bool training);
+
+/* ---- shape: views of the same memory, never a copy (reshape copies where strides allow no view) -------------------- */
+
+/* One size may be -1. */
+TSR_API tsr_tensor *tsr_reshape(tsr_tensor *x, int rank, const int64_t *shape);
+TSR_API tsr_tensor *tsr_permute(tsr_tensor *x, const int *axes); /* a permutation of 0…rank-1 */
+TSR_API tsr_tensor *tsr_transpose(tsr_tensor *x, int a, int b);
+/* Elements start, start + step, … < stop along axis; negative start and stop count from the end, and are clamped; step ≥ 1. */
+TSR_API tsr_tensor *tsr_slice(tsr_tensor *x, int axis, int64_t start, int64_t stop, int64_t step);
+/* To a shape that x's broadcasts to. */
+TSR_API tsr_tensor *tsr_expand(tsr_tensor *x, int rank, const int64_t *shape);
+/* Merges dimensions first…last (in [-rank, rank)) into one. */
+TSR_API tsr_tensor *tsr_flatten(tsr_tensor *x, int first, int last);
+
+/* ---- copies ------------------------------------------------------------------------------------------------------ */
+
+/* The same values in another dtype: truncation towards zero to integers, != 0 to bool. Gradient between floats. */
+TSR_API tsr_tensor *tsr_cast(tsr_tensor *x, tsr_dtype dtype);
+/* The same values, contiguous: a view of x if it is so already, otherwise a copy. */
+TSR_API tsr_tensor *tsr_contiguous(tsr_tensor *x);
+/* Always a copy. */
+TSR_API tsr_tensor *tsr_clone(tsr_tensor *x);
+/* Copies, converts and broadcasts `from` into `to`, in place; `to` has any strides (no element twice). Not recorded. */
+TSR_API tsr_status tsr_copy_into(tsr_tensor *to, tsr_tensor *from);
+TSR_API tsr_status tsr_fill(tsr_tensor *x, double value);
+/* A copy on another device, through the host. Waits. Not differentiable. */
+TSR_API tsr_tensor *tsr_to_device(tsr_tensor *x, tsr_device *device);
+
+/* ---- the generic call ---------------------------------------------------------------------------------------------- */
+
+typedef enum tsr_attr_kind {
+    TSR_ATTR_INT = 1,
+    TSR_ATTR_FLOAT,
+    TSR_ATTR_BOOL,
+    TSR_ATTR_DTYPE,
+    TSR_ATTR_INTS
+} tsr_attr_kind;
+
+typedef struct tsr_attr {
+    const char *name;
+    tsr_attr_kind kind;
+    int64_t i;             /* INT BOOL DTYPE */
+    double f;              /* FLOAT */
+    const int64_t *values; /* INTS */
+    int count;
+} tsr_attr;
+
+/* Runs operator `name` ("conv2d"), as the typed functions do. inputs may hold NULL for optional ones. outputs[i] NULL asks for a new
+ * tensor, in the scope; otherwise the result is written into that tensor, which must have the result's dtype and shape (any
+ * strides; one of the inputs for an in-place call, where the operator is pointwise). Attributes not given have their defaults.
+ * Errors: unknown operator (with the nearest name), wrong number of inputs or outputs, unknown or missing attribute. */
+TSR_API tsr_status tsr_op_call(const char *name, tsr_tensor *const *inputs, int input_count, tsr_tensor **outputs,
+                               int output_count, const tsr_attr *attributes, int attribute_count);
+
+/* The operators of this build: names and attribute schemas, in a fixed order. */
+typedef struct tsr_op_info {
+    const char *name;
+    int inputs_min, inputs_max, outputs;
+    int attribute_count;
+    const char *attribute_names[10];
+    tsr_attr_kind attribute_kinds[10];
+    bool attribute_required[10];
+} tsr_op_info;
+TSR_API size_t tsr_op_count(void);
+TSR_API tsr_status tsr_op_describe(size_t index, tsr_op_info *info);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
