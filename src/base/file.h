@@ -1,0 +1,52 @@
+/* Files and paths. Messages name the path and the system's reason. */
+#ifndef TESSERA_BASE_FILE_H
+#define TESSERA_BASE_FILE_H
+
+#include <tessera/status.h>
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { PATH_SIZE = 4096 }; /* of a buffer that holds any usual path */
+
+/* The whole file in memory to host_free, with a 0 byte (not counted in *size) after it. A file of more than `limit`
+ * bytes (SIZE_MAX: no limit) is TSR_OUT_OF_RANGE; no such file TSR_NOT_FOUND. On failure *bytes is NULL. */
+tsr_status file_read_all(const char *path, uint8_t **bytes, size_t *size, size_t limit);
+
+/* Puts a file of exactly this content at `path`, or leaves what was there: written beside it under another name, synced
+ * to the disk, and renamed. A symbolic link is followed. What is no regular file (/dev/stdout) is written to. */
+tsr_status file_write_atomic(const char *path, const void *bytes, size_t size);
+
+/* The same from several pieces. With durable false nothing is synced: after a power cut the file may be short or
+ * empty, which suits only what is checked when read. */
+typedef struct file_piece {
+    const void *bytes;
+    size_t size;
+} file_piece;
+tsr_status file_write_pieces(const char *path, const file_piece *pieces, size_t count, bool durable);
+
+/* Whether there is anything at `path`, a folder too. */
+bool file_exists(const char *path);
+
+/* Makes the folder and those above it that are missing. */
+tsr_status file_make_dirs(const char *path);
+
+/* "folder/name" in out (capacity bytes), without doubling a slash; `name` alone if folder is "" or name is absolute.
+ * TSR_OUT_OF_RANGE, and out "", if it does not fit. out may be folder itself. */
+tsr_status path_join(char *out, size_t capacity, const char *folder, const char *name);
+
+/* Cuts the last component off, in place: "/a/b" -> "/a", "/a" -> "/", "a" -> ".". */
+void path_parent(char *path);
+
+/* The absolute path of the running program, symbolic links resolved; data is found relative to it. */
+tsr_status path_of_executable(char *out, size_t capacity);
+
+/* The same of the file that this code is in: the shared library, or the program that it is linked into. */
+tsr_status path_of_library(char *out, size_t capacity);
+
+/* The folder for caches: TESSERA_CACHE_DIR, else $XDG_CACHE_HOME/tessera, else ~/.cache/tessera. It may not exist yet.
+ * TSR_NOT_FOUND if none of these variables nor the user's home folder is known. */
+tsr_status cache_dir(char *out, size_t capacity);
+
+#endif
