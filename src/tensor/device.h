@@ -1,0 +1,59 @@
+/* An open device: the HAL's device with its compute queue, its caching allocators and its built kernels. */
+#ifndef TESSERA_TENSOR_DEVICE_H
+#define TESSERA_TENSOR_DEVICE_H
+
+#include <stdatomic.h>
+
+#include "base/thread.h"
+#include "hal/hal.h"
+#include "memory/allocator.h"
+#include "tessera/device.h"
+
+struct kernel_cache; /* of src/dispatch */
+
+struct tsr_device {
+    atomic_int references;
+    char id[32]; /* "vulkan:0" */
+    hal_device *hal;
+    hal_queue *queue;  /* where all operators of this device run, in order */
+    allocator *memory; /* of device memory */
+    allocator *pinned; /* of host memory for transfers */
+
+    mutex lock;                   /* guards the kernels */
+    struct kernel_cache *kernels; /* NULL until the first launch */
+    void (*kernels_free)(struct kernel_cache *kernels);
+
+    /* random numbers: the seed is the generator's key, `draws` counts the calls since tsr_seed */
+    mutex generator_lock;
+    uint64_t seed, draws;
+    uint64_t host_draws;   /* streams of initial weights, made on the host */
+    hal_buffer *generator; /* the seed in device memory: 4 words, the kernels' key */
+
+    struct tsr_device *next; /* in the list of open devices */
+};
+
+tsr_device *device_retain(tsr_device *device);
+
+static inline hal_queue *device_queue(tsr_device *device)
+{
+    return device->queue;
+}
+static inline allocator *device_allocator(tsr_device *device)
+{
+    return device->memory;
+}
+static inline allocator *device_pinned(tsr_device *device)
+{
+    return device->pinned;
+}
+
+/* DTYPE_BIT mask of the dtypes that its kernels can store. */
+uint32_t device_dtypes(const tsr_device *device);
+uint32_t dtypes_of_features(uint32_t hal_features);
+
+/* The next stream of the device's generator: a number that no other call since tsr_seed got. */
+uint64_t device_next_draw(tsr_device *device);
+/* The same for numbers made on the host, with the seed. */
+uint64_t device_next_host_draw(tsr_device *device, uint64_t *seed);
+
+#endif
