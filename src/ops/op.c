@@ -1,0 +1,288 @@
+/* The one way through which every operator runs: check, infer, allocate, run, record. */
+#include "ops/op.h"
+
+#include <string.h>
+
+#include "autograd/tape.h"
+#include "base/error.h"
+#include "tensor/device.h"
+#include "tessera/autograd.h"
+#include "tessera/ops.h"
+
+static bool dtype_named(uint32_t mask, char *text, size_t size)
+{
+    size_t n = 0;
+    text[0] = '\0';
+    for (int d = 0; d < TSR_DTYPE_COUNT; d++) {
+        const char *name = tsr_dtype_name((tsr_dtype)d);
+        if ((mask & DTYPE_BIT(d)) != 0 && n + strlen(name) + 2 < size) {
+            if (n > 0)
+                text[n++] = ' ';
+            strcpy(text + n, name);
+            n += strlen(name);
+        }
+    }
+    return n > 0;
+}
+
+static bool check_inputs(op_call *call)
+{
+    const op_row *row = call->row;
+    const tensor *first = NULL;
+    int first_index = 0;
+    for (int i = 0; i < call->in_count; i++) {
+        const tensor *t = call->in[i];
+        if (t == NULL)
+            continue;
+        if (call->device == NULL)
+            call->device = t->storage->device;
+        if (t->storage->device != call->device) {
+            fail(TSR_INVALID_ARGUMENT, "%s: input %d is on %s, input 0 on %s; tsr_to_device copies", row->name, i,
+                 tsr_device_id(t->storage->device), tsr_device_id(call->device));
+            return false;
+        }
+        if ((row->any_dtype >> i & 1) != 0)
+            continue;
+        if ((row->dtypes & DTYPE_BIT(t->dtype)) == 0) {
+            char names[64];
+            dtype_named(row->dtypes, names, sizeof names);
+            fail(TSR_UNSUPPORTED, "%s has no kernel for %s (input %d, %s); it takes %s", row->name,
+                 tsr_dtype_name(t->dtype), i, tensor_text(t), names);
+            return false;
+        }
+        if (first == NULL) {
+            first = t;
+            first_index = i;
+        } else if (row->same_dtype && t->dtype != first->dtype) {
+            fail(TSR_INVALID_ARGUMENT, "%s: dtypes differ: input %d is %s, input %d is %s; tsr_cast converts",
+                 row->name, first_index, tsr_dtype_name(first->dtype), i, tsr_dtype_name(t->dtype));
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool check_given(const op_call *call, const op_output *spec, tensor *const *given)
+{
+    for (int i = 0; i < call->row->outputs; i++) {
+        if (given[i] == NULL)
+            continue;
+        if (given[i]->dtype != spec[i].dtype || given[i]->rank != spec[i].rank ||
+            memcmp(given[i]->shape, spec[i].shape, sizeof(int64_t) * (size_t)spec[i].rank) != 0) {
+            fail(TSR_INVALID_ARGUMENT, "%s: output %d is %s, the result is %s %s", call->row->name, i,
+                 tensor_text(given[i]), tsr_dtype_name(spec[i].dtype), shape_text(spec[i].rank, spec[i].shape));
+            return false;
+        }
+        if (given[i]->storage->device != call->device) {
+            fail(TSR_INVALID_ARGUMENT, "%s: output %d is on %s, the inputs on %s", call->row->name, i,
+                 tsr_device_id(given[i]->storage->device), tsr_device_id(call->device));
+            return false;
+        }
+        if (tape_recording())
+            for (int k = 0; k < call->in_count; k++)
+                if (tensor_tracked(call->in[k])) {
+                    fail(TSR_INVALID_ARGUMENT,
+                         "%s into a given tensor cannot be recorded, and input %d requires a "
+                         "gradient; call it between tsr_no_grad_begin and tsr_no_grad_end",
+                         call->row->name, k);
+                    return false;
+                }
+    }
+    return true;
+}
+
+/* Whether the kernel may write straight into `out`: a pointwise kernel over identical views, or memory of no input. */
+static bool writes_directly(const op_call *call, const tensor *out)
+{
+    if (!tsr_is_contiguous(out))
+        return false;
+    for (int i = 0; i < call->in_count; i++) {
+        const tensor *t = call->in[i];
+        if (t == NULL || t->storage != out->storage)
+            continue;
+        if (!call->row->pointwise || t->offset != out->offset || !shape_equal(t, out) || !tsr_is_contiguous(t))
+            return false;
+    }
+    return true;
+}
+
+static bool record(const op_call *call)
+{
+    const op_row *row = call->row;
+    op_record r = {.row = row,
+                   .name = row->name,
+                   .backward = row->backward,
+                   .device = call->device,
+                   .in_count = call->in_count,
+                   .out_count = call->out_count};
+    memcpy(r.attr, call->attr, sizeof r.attr);
+    const uint32_t saves = row->saves_of != NULL ? row->saves_of(call) : row->saves;
+    bool ok = true;
+    for (int i = 0; i < call->in_count; i++) {
+        const tensor *t = call->in[i];
+        r.needs[i] = tensor_tracked(t);
+        if (t == NULL)
+            continue;
+        r.in_spec[i] = (op_output){.dtype = t->dtype, .rank = t->rank};
+        memcpy(r.in_spec[i].shape, t->shape, sizeof t->shape);
+        if ((saves & SAVE_INPUT(i)) != 0)
+            ok = (r.in[i] = tensor_view(t, t->rank, t->shape, t->strides, t->offset)) != NULL && ok;
+    }
+    for (int i = 0; i < call->out_count; i++) {
+        const tensor *t = call->out[i];
+        r.out_spec[i] = (op_output){.dtype = t->dtype, .rank = t->rank};
+        memcpy(r.out_spec[i].shape, t->shape, sizeof t->shape);
+        if ((saves & SAVE_OUTPUT(i)) != 0)
+            ok = (r.out[i] = tensor_view(t, t->rank, t->shape, t->strides, t->offset)) != NULL && ok;
+    }
+    if (!ok) {
+        for (int i = 0; i < OP_MAX_INPUTS; i++)
+            tsr_release(r.in[i]);
+        for (int i = 0; i < OP_MAX_OUTPUTS; i++)
+            tsr_release(r.out[i]);
+        return false;
+    }
+    return tape_record(&r, call->in, call->out);
+}
+
+static bool should_record(const op_call *call)
+{
+    if (call->row->backward == NULL || !tape_recording())
+        return false;
+    for (int i = 0; i < call->in_count; i++)
+        if (tensor_tracked(call->in[i]))
+            return true;
+    return false;
+}
+
+static bool outputs_empty(const op_call *call)
+{
+    for (int i = 0; i < call->out_count; i++)
+        if (call->out[i]->numel > 0)
+            return false;
+    return true;
+}
+
+static bool run(op_call *call, tensor *const *given)
+{
+    const op_row *row = call->row;
+    op_output spec[OP_MAX_OUTPUTS] = {0};
+    if (!check_inputs(call) || !row->infer(call, spec) || !check_given(call, spec, given))
+        return false;
+    call->out_count = row->outputs;
+
+    if (row->view != NULL) {
+        call->out[0] = row->view(call, &spec[0]);
+        if (call->out[0] == NULL)
+            return false;
+    } else {
+        for (int i = 0; i < row->outputs; i++) {
+            call->out[i] = given[i] != NULL && writes_directly(call, given[i])
+                               ? tsr_retain(given[i])
+                               : tensor_new(call->device, spec[i].dtype, spec[i].rank, spec[i].shape);
+            if (call->out[i] == NULL) {
+                fail_prefix("%s", row->name);
+                return false;
+            }
+        }
+        if (!outputs_empty(call) && !row->run(call))
+            return false;
+    }
+    return !should_record(call) || record(call);
+}
+
+/* Hands the results over: into the given tensors, or to the scope. */
+static bool deliver(op_call *call, tensor **out)
+{
+    bool ok = true;
+    for (int i = 0; i < call->out_count; i++) {
+        tensor *result = call->out[i];
+        call->out[i] = NULL;
+        if (out[i] == NULL) {
+            out[i] = tensor_to_scope(result);
+            ok = out[i] != NULL && ok;
+            continue;
+        }
+        if (result != out[i] && ok)
+            ok = tsr_copy_into(out[i], result) == TSR_OK;
+        else
+            atomic_fetch_add_explicit(&out[i]->storage->version, 1, memory_order_relaxed);
+        tsr_release(result);
+    }
+    return ok;
+}
+
+bool op_apply(const op_row *row, tensor *const *in, int in_count, const attr_value *attrs, tensor **out)
+{
+    op_call call = {.row = row, .in_count = in_count};
+    if (in_count < row->inputs_min || in_count > row->inputs_max) {
+        fail(TSR_INVALID_ARGUMENT, "%s takes %d to %d tensors, not %d", row->name, row->inputs_min, row->inputs_max,
+             in_count);
+        return false;
+    }
+    for (int i = 0; i < in_count; i++) {
+        call.in[i] = in[i];
+        if (in[i] == NULL && i < row->inputs_min)
+            return false; /* the message of what made it NULL stands */
+    }
+    for (int i = 0; attrs != NULL && i < OP_MAX_ATTRS; i++)
+        call.attr[i] = attrs[i];
+    if (!run(&call, out)) {
+        for (int i = 0; i < OP_MAX_OUTPUTS; i++)
+            tsr_release(call.out[i]);
+        return false;
+    }
+    return deliver(&call, out);
+}
+
+tensor *op_apply1(const op_row *row, tensor *const *in, int in_count, const attr_value *attrs)
+{
+    tensor *out[OP_MAX_OUTPUTS] = {NULL};
+    if (!op_apply(row, in, in_count, attrs, out))
+        return NULL;
+    /* Further outputs are the operator's own business: what it saved lives in the record. */
+    for (int i = 1; i < row->outputs; i++)
+        if (out[i]->scope == NULL)
+            tsr_release(out[i]);
+    return out[0];
+}
+
+bool infer_same(const op_call *call, op_output *out)
+{
+    out[0].dtype = call->in[0]->dtype;
+    out[0].rank = call->in[0]->rank;
+    memcpy(out[0].shape, call->in[0]->shape, sizeof out[0].shape);
+    return true;
+}
+
+bool op_temporaries_begin(void)
+{
+    if (tsr_scope_begin() != TSR_OK)
+        return false;
+    tsr_no_grad_begin();
+    return true;
+}
+
+bool op_temporaries_end(bool ok)
+{
+    tsr_no_grad_end();
+    tsr_scope_end();
+    return ok;
+}
+
+tensor *contiguous(tensor *x)
+{
+    return x == NULL || tsr_is_contiguous(x) ? x : tsr_clone(x);
+}
+
+tensor *reduce_to(tensor *x, int rank, const int64_t *shape)
+{
+    if (x == NULL || (x->rank == rank && memcmp(x->shape, shape, sizeof(int64_t) * (size_t)rank) == 0))
+        return x;
+    int axes[TSR_MAX_RANK], count = 0;
+    const int extra = x->rank - rank;
+    for (int d = 0; d < x->rank; d++)
+        if (d < extra || (shape[d - extra] == 1 && x->shape[d] != 1))
+            axes[count++] = d;
+    return tsr_reshape(count == 0 ? x : tsr_sum(x, axes, count, true), rank, shape);
+}

@@ -1,0 +1,37 @@
+/* Every operator of the library by name: the rows written by hand, then the elementwise table's. */
+#include <string.h>
+
+#include "base/compiler.h"
+#include "ops/elementwise.h"
+#include "ops/op.h"
+
+#define ROWS(X)                                                                                                        \
+    X(reshape)                                                                                                         \
+    X(permute)                                                                                                         \
+    X(slice) X(expand) X(clone) X(cast) X(matmul) X(linear) X(conv2d) X(max_pool2d) X(avg_pool2d) X(sum) X(mean)       \
+        X(max) X(argmax) X(softmax) X(log_softmax) X(cross_entropy) X(batch_norm2d) X(dropout) X(where)
+
+#define DECLARE(name) extern const op_row op_##name;
+ROWS(DECLARE)
+#define ADDRESS(name) &op_##name,
+static const op_row *const rows[] = {ROWS(ADDRESS)};
+
+size_t op_count(void)
+{
+    return COUNT_OF(rows) + elementwise_count();
+}
+
+const op_row *op_at(size_t i)
+{
+    if (i < COUNT_OF(rows))
+        return rows[i];
+    return i < op_count() ? elementwise_at(i - COUNT_OF(rows)) : NULL;
+}
+
+const op_row *op_find(const char *name)
+{
+    for (size_t i = 0; i < op_count(); i++)
+        if (strcmp(op_at(i)->name, name) == 0)
+            return op_at(i);
+    return NULL;
+}
