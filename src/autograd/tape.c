@@ -1,0 +1,410 @@
+/* Recording operators and walking the record backwards.
+ *
+ * Nodes carry a sequence number; the walk visits them from the latest to the earliest, so every node is visited after all
+ * that used its results, and gradients accumulate in a fixed order: results are the same from run to run. */
+#include "autograd/tape.h"
+
+#include <string.h>
+
+#include "base/error.h"
+#include "base/memory.h"
+#include "tessera/autograd.h"
+#include "tessera/ops.h"
+
+/* Where the gradient of a recorded input goes. */
+typedef struct tape_edge {
+    tape_node *node; /* that computed it; one reference */
+    int output;
+    tensor *leaf; /* or the leaf itself; one reference */
+} tape_edge;
+
+struct tape_node {
+    atomic_int references;
+    uint64_t sequence;
+    op_record record;
+    unsigned in_version[OP_MAX_INPUTS], out_version[OP_MAX_OUTPUTS]; /* of the saved tensors' storages */
+    tape_edge edges[OP_MAX_INPUTS];
+    bool freed; /* a backward pass has consumed it */
+
+    tensor *gradient[OP_MAX_OUTPUTS]; /* during a walk */
+    bool queued;
+    tape_node *next; /* list for release */
+};
+
+static atomic_ullong next_sequence = 1;
+static _Thread_local int no_grad_depth;
+
+bool tape_recording(void)
+{
+    return no_grad_depth == 0;
+}
+
+void tsr_no_grad_begin(void)
+{
+    no_grad_depth++;
+}
+
+void tsr_no_grad_end(void)
+{
+    if (no_grad_depth > 0)
+        no_grad_depth--;
+}
+
+void tape_node_retain(tape_node *node)
+{
+    atomic_fetch_add_explicit(&node->references, 1, memory_order_relaxed);
+}
+
+static void node_forget_saved(tape_node *node)
+{
+    for (int i = 0; i < OP_MAX_INPUTS; i++) {
+        tsr_release(node->record.in[i]);
+        node->record.in[i] = NULL;
+    }
+    for (int i = 0; i < OP_MAX_OUTPUTS; i++) {
+        tsr_release(node->record.out[i]);
+        node->record.out[i] = NULL;
+    }
+}
+
+static bool node_unref(tape_node *node)
+{
+    return node != NULL && atomic_fetch_sub_explicit(&node->references, 1, memory_order_acq_rel) == 1;
+}
+
+/* A chain of a thousand operators must not take a thousand stack frames: nodes to free are kept in a list. */
+void tape_node_release(tape_node *node)
+{
+    tape_node *pending = NULL;
+    if (node_unref(node)) {
+        node->next = NULL;
+        pending = node;
+    }
+    while (pending != NULL) {
+        tape_node *dead = pending;
+        pending = dead->next;
+        node_forget_saved(dead); /* saved tensors are detached: they hold no nodes */
+        for (int i = 0; i < OP_MAX_INPUTS; i++) {
+            tsr_release(dead->edges[i].leaf);
+            if (node_unref(dead->edges[i].node)) {
+                dead->edges[i].node->next = pending;
+                pending = dead->edges[i].node;
+            }
+        }
+        host_free(dead);
+    }
+}
+
+static unsigned version_of(const tensor *t)
+{
+    return t == NULL ? 0 : atomic_load_explicit(&t->storage->version, memory_order_relaxed);
+}
+
+static void record_release(op_record *record)
+{
+    for (int i = 0; i < OP_MAX_INPUTS; i++)
+        tsr_release(record->in[i]);
+    for (int i = 0; i < OP_MAX_OUTPUTS; i++)
+        tsr_release(record->out[i]);
+}
+
+bool tape_record(op_record *record, tensor *const *in, tensor *const *out)
+{
+    tape_node *node = host_alloc_zeroed(1, sizeof *node);
+    if (node == NULL) {
+        record_release(record);
+        return false;
+    }
+    atomic_init(&node->references, 1);
+    node->sequence = atomic_fetch_add(&next_sequence, 1);
+    node->record = *record;
+    for (int i = 0; i < record->in_count; i++) {
+        node->in_version[i] = version_of(record->in[i]);
+        if (!tensor_tracked(in[i]))
+            continue;
+        if (in[i]->node != NULL) {
+            tape_node_retain(in[i]->node);
+            node->edges[i].node = in[i]->node;
+            node->edges[i].output = in[i]->node_output;
+        } else {
+            node->edges[i].leaf = tsr_retain(in[i]);
+        }
+    }
+    for (int i = 0; i < record->out_count; i++) {
+        node->out_version[i] = version_of(record->out[i]);
+        if (!dtype_is_float(out[i]->dtype))
+            continue; /* indices have no derivative */
+        tape_node_retain(node);
+        out[i]->node = node;
+        out[i]->node_release = tape_node_release;
+        out[i]->node_output = i;
+    }
+    tape_node_release(node);
+    return true;
+}
+
+/* ---- leaves ---- */
+
+tsr_status tsr_set_requires_grad(tsr_tensor *t, bool requires_grad)
+{
+    if (t == NULL)
+        return TSR_INVALID_ARGUMENT;
+    if (!dtype_is_float(t->dtype))
+        return fail(TSR_INVALID_ARGUMENT, "a tensor of %s cannot require a gradient: only floating-point ones can",
+                    tsr_dtype_name(t->dtype));
+    if (t->node != NULL)
+        return fail(TSR_INVALID_ARGUMENT,
+                    "this tensor was computed by %s: only leaves choose whether they require a "
+                    "gradient (tsr_detach makes one)",
+                    t->node->record.name);
+    t->requires_grad = requires_grad;
+    return TSR_OK;
+}
+
+bool tsr_requires_grad(const tsr_tensor *t)
+{
+    return tensor_tracked(t);
+}
+
+tsr_tensor *tsr_grad(tsr_tensor *leaf)
+{
+    return leaf == NULL ? NULL : leaf->grad;
+}
+
+tsr_status tsr_zero_grad(tsr_tensor *leaf)
+{
+    if (leaf == NULL || leaf->grad == NULL)
+        return TSR_OK;
+    return tsr_fill(leaf->grad, 0);
+}
+
+void tsr_clear_grad(tsr_tensor *leaf)
+{
+    if (leaf != NULL) {
+        tsr_release(leaf->grad);
+        leaf->grad = NULL;
+    }
+}
+
+tsr_tensor *tsr_detach(tsr_tensor *t)
+{
+    return t == NULL ? NULL : tensor_to_scope(tensor_view(t, t->rank, t->shape, t->strides, t->offset));
+}
+
+/* ---- the walk ---- */
+
+/* A max-heap of nodes by sequence number. */
+typedef struct node_heap {
+    tape_node **nodes;
+    size_t count, capacity;
+} node_heap;
+
+static bool heap_push(node_heap *heap, tape_node *node)
+{
+    if (heap->count == heap->capacity) {
+        const size_t capacity = heap->capacity == 0 ? 64 : 2 * heap->capacity;
+        tape_node **grown = host_realloc_array(heap->nodes, capacity, sizeof(tape_node *));
+        if (grown == NULL)
+            return false;
+        heap->nodes = grown;
+        heap->capacity = capacity;
+    }
+    size_t i = heap->count++;
+    for (; i > 0 && heap->nodes[(i - 1) / 2]->sequence < node->sequence; i = (i - 1) / 2)
+        heap->nodes[i] = heap->nodes[(i - 1) / 2];
+    heap->nodes[i] = node;
+    return true;
+}
+
+static tape_node *heap_pop(node_heap *heap)
+{
+    tape_node *top = heap->nodes[0], *last = heap->nodes[--heap->count];
+    size_t i = 0;
+    for (size_t child; (child = 2 * i + 1) < heap->count; i = child) {
+        if (child + 1 < heap->count && heap->nodes[child + 1]->sequence > heap->nodes[child]->sequence)
+            child++;
+        if (heap->nodes[child]->sequence <= last->sequence)
+            break;
+        heap->nodes[i] = heap->nodes[child];
+    }
+    heap->nodes[i] = last;
+    return top;
+}
+
+static void node_forget_gradients(tape_node *node)
+{
+    for (int i = 0; i < OP_MAX_OUTPUTS; i++) {
+        tsr_release(node->gradient[i]);
+        node->gradient[i] = NULL;
+    }
+}
+
+/* A node that waits in the heap gives up its gradients when it leaves; one that cannot enter does so at once. */
+static bool node_enqueue(node_heap *heap, tape_node *node)
+{
+    if (node->queued)
+        return true;
+    if (!heap_push(heap, node)) {
+        node_forget_gradients(node);
+        return false;
+    }
+    node->queued = true;
+    tape_node_retain(node);
+    return true;
+}
+
+/* *sum += g. The first gradient is taken as it is where nobody else can change it. */
+static bool accumulate(tensor **sum, tensor *g)
+{
+    if (*sum == NULL) {
+        *sum = tsr_retain(g);
+        return true;
+    }
+    tensor *total = tsr_keep(tsr_add(*sum, g));
+    if (total == NULL)
+        return false;
+    tsr_release(*sum);
+    *sum = total;
+    return true;
+}
+
+/* A leaf's gradient is contiguous memory of its own: optimizers and users may hold and change it. */
+static bool accumulate_leaf(tensor *leaf, tensor *g)
+{
+    if (g == NULL)
+        return false;
+    if (leaf->grad != NULL) {
+        /* In place: the gradient keeps its memory over accumulation steps. */
+        tensor *total = leaf->grad;
+        return tsr_op_call("add", (tensor *[]){leaf->grad, g}, 2, &total, 1, NULL, 0) == TSR_OK;
+    }
+    const bool own = g->scope != NULL && atomic_load(&g->references) == 1 && tsr_is_contiguous(g) &&
+                     atomic_load(&g->storage->references) == 1;
+    leaf->grad = own ? tsr_retain(g) : tsr_keep(tsr_clone(g));
+    return leaf->grad != NULL;
+}
+
+static bool check_versions(const tape_node *node)
+{
+    for (int i = 0; i < OP_MAX_INPUTS; i++)
+        if (node->record.in[i] != NULL && version_of(node->record.in[i]) != node->in_version[i]) {
+            fail(TSR_INVALID_ARGUMENT, "backward of %s: input %d was changed in place after the operator had saved it",
+                 node->record.name, i);
+            return false;
+        }
+    for (int i = 0; i < OP_MAX_OUTPUTS; i++)
+        if (node->record.out[i] != NULL && version_of(node->record.out[i]) != node->out_version[i]) {
+            fail(TSR_INVALID_ARGUMENT,
+                 "backward of %s: its result was changed in place after the operator had saved it", node->record.name);
+            return false;
+        }
+    return true;
+}
+
+static bool check_gradient(const tape_node *node, int i, const tensor *g)
+{
+    const op_output *spec = &node->record.in_spec[i];
+    if (g->rank == spec->rank && memcmp(g->shape, spec->shape, sizeof(int64_t) * (size_t)g->rank) == 0 &&
+        g->dtype == spec->dtype)
+        return true;
+    fail(TSR_INVALID_ARGUMENT, "backward of %s gave input %d a gradient of %s; the input is %s %s", node->record.name,
+         i, tensor_text(g), tsr_dtype_name(spec->dtype), shape_text(spec->rank, spec->shape));
+    return false;
+}
+
+static bool node_visit(node_heap *heap, tape_node *node, bool keep_graph)
+{
+    tensor *dx[OP_MAX_INPUTS] = {NULL};
+    if (node->freed) {
+        fail(TSR_INVALID_ARGUMENT,
+             "backward of %s: its record was freed by an earlier backward pass; keep it with "
+             "tsr_backward_from(…, true)",
+             node->record.name);
+        return false;
+    }
+    if (!check_versions(node) || !node->record.backward(&node->record, node->gradient, dx)) {
+        fail_prefix("backward of %s", node->record.name);
+        return false;
+    }
+    for (int i = 0; i < node->record.in_count; i++) {
+        const tape_edge *edge = &node->edges[i];
+        if (dx[i] == NULL || (edge->node == NULL && edge->leaf == NULL))
+            continue;
+        if (!check_gradient(node, i, dx[i]))
+            return false;
+        if (edge->node != NULL) {
+            if (!accumulate(&edge->node->gradient[edge->output], dx[i]) || !node_enqueue(heap, edge->node))
+                return false;
+        } else if (!accumulate_leaf(edge->leaf, dx[i])) {
+            return false;
+        }
+    }
+    if (!keep_graph) {
+        node_forget_saved(node); /* tensors die at their last use */
+        node->freed = true;
+    }
+    return true;
+}
+
+static void node_leave(tape_node *node)
+{
+    node_forget_gradients(node);
+    node->queued = false;
+    tape_node_release(node);
+}
+
+static bool walk(tape_node *root, int output, tensor *gradient, bool keep_graph)
+{
+    node_heap heap = {0};
+    bool ok = accumulate(&root->gradient[output], gradient) && node_enqueue(&heap, root);
+    while (heap.count > 0) {
+        tape_node *node = heap_pop(&heap);
+        if (ok && tsr_scope_begin() == TSR_OK) {
+            ok = node_visit(&heap, node, keep_graph);
+            tsr_scope_end();
+        }
+        node_leave(node);
+    }
+    host_free(heap.nodes);
+    return ok;
+}
+
+static tsr_status backward(tensor *output, tensor *gradient, bool keep_graph)
+{
+    if (gradient == NULL)
+        gradient = tsr_full(output->storage->device, output->dtype, output->rank, output->shape, 1.0);
+    if (gradient == NULL)
+        return tsr_last_status();
+    if (gradient->dtype != output->dtype || !shape_equal(gradient, output))
+        return fail(TSR_INVALID_ARGUMENT, "backward: the gradient is %s, the output is %s", tensor_text(gradient),
+                    tensor_text(output));
+    /* A leaf itself: the caller's tensor must not become its gradient, which later passes change in place. */
+    const bool ok = output->node != NULL ? walk(output->node, output->node_output, gradient, keep_graph)
+                                         : accumulate_leaf(output, tsr_clone(gradient));
+    return ok ? TSR_OK : tsr_last_status();
+}
+
+tsr_status tsr_backward_from(tsr_tensor *output, tsr_tensor *gradient, bool keep_graph)
+{
+    if (output == NULL)
+        return tsr_last_status() != TSR_OK ? tsr_last_status() : TSR_INVALID_ARGUMENT;
+    if (!tensor_tracked(output))
+        return fail(TSR_INVALID_ARGUMENT, "backward: nothing that led to this tensor requires a gradient");
+    if (tsr_scope_begin() != TSR_OK)
+        return tsr_last_status();
+    tsr_no_grad_begin();
+    const tsr_status status = backward(output, gradient, keep_graph);
+    tsr_no_grad_end();
+    tsr_scope_end();
+    return status;
+}
+
+tsr_status tsr_backward(tsr_tensor *loss)
+{
+    if (loss != NULL && loss->numel != 1)
+        return fail(TSR_INVALID_ARGUMENT,
+                    "tsr_backward: the loss has %lld elements (shape %s), it must have one; "
+                    "tsr_backward_from takes any shape",
+                    (long long)loss->numel, shape_text(loss->rank, loss->shape));
+    return tsr_backward_from(loss, NULL, false);
+}

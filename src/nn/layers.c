@@ -1,0 +1,230 @@
+/* The layers: what each registers and which operator it applies. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/memory.h"
+#include "nn/module.h"
+
+/* A module whose registration failed is destroyed; its message stands. */
+static tsr_module *finished(tsr_module *m, tsr_status status)
+{
+    if (status == TSR_OK)
+        return m;
+    error_state why;
+    error_save(&why);
+    tsr_module_destroy(m);
+    error_restore(&why);
+    return NULL;
+}
+
+/* ---- linear ---- */
+
+static tsr_tensor *linear_forward(void *context, tsr_module *self, tsr_tensor *x)
+{
+    (void)context;
+    return tsr_linear(x, module_own_parameter(self, 0), module_own_parameter(self, 1));
+}
+
+tsr_module *tsr_linear_create(tsr_device *device, int64_t in, int64_t out, bool bias)
+{
+    if (in < 1 || out < 1) {
+        fail(TSR_OUT_OF_RANGE, "linear: %lld inputs and %lld outputs; both must be at least 1", (long long)in,
+             (long long)out);
+        return NULL;
+    }
+    tsr_module *m = tsr_module_create("linear", linear_forward, NULL, NULL);
+    const double bound = 1.0 / sqrt((double)in);
+    tsr_status status = module_add_uniform(m, "weight", device, 2, (int64_t[]){out, in}, bound);
+    if (status == TSR_OK && bias)
+        status = module_add_uniform(m, "bias", device, 1, &out, bound);
+    return finished(m, status);
+}
+
+/* ---- conv2d ---- */
+
+static tsr_tensor *conv2d_forward(void *context, tsr_module *self, tsr_tensor *x)
+{
+    return tsr_conv2d(x, module_own_parameter(self, 0), module_own_parameter(self, 1), context);
+}
+
+tsr_module *tsr_conv2d_create(tsr_device *device, int64_t in, int64_t out, int64_t kernel_height, int64_t kernel_width,
+                              const tsr_conv2d_options *options, bool bias)
+{
+    tsr_conv2d_options o = options == NULL ? (tsr_conv2d_options){.groups = 1} : *options;
+    if (o.groups == 0)
+        o.groups = 1;
+    if (in < 1 || out < 1 || kernel_height < 1 || kernel_width < 1 || o.groups < 1 || in % o.groups != 0 ||
+        out % o.groups != 0) {
+        fail(TSR_INVALID_ARGUMENT,
+             "conv2d: %lld to %lld channels in %lld groups with a %lld×%lld kernel; sizes must be at "
+             "least 1 and the groups divide the channels",
+             (long long)in, (long long)out, (long long)o.groups, (long long)kernel_height, (long long)kernel_width);
+        return NULL;
+    }
+    tsr_module *m = module_create_with("conv2d", conv2d_forward, &o, sizeof o);
+    const double bound = 1.0 / sqrt((double)(in / o.groups) * (double)kernel_height * (double)kernel_width);
+    tsr_status status =
+        module_add_uniform(m, "weight", device, 4, (int64_t[]){out, in / o.groups, kernel_height, kernel_width}, bound);
+    if (status == TSR_OK && bias)
+        status = module_add_uniform(m, "bias", device, 1, &out, bound);
+    return finished(m, status);
+}
+
+/* ---- pools ---- */
+
+static tsr_tensor *max_pool2d_forward(void *context, tsr_module *self, tsr_tensor *x)
+{
+    (void)self;
+    return tsr_max_pool2d(x, context);
+}
+
+static tsr_tensor *avg_pool2d_forward(void *context, tsr_module *self, tsr_tensor *x)
+{
+    (void)self;
+    return tsr_avg_pool2d(x, context);
+}
+
+static tsr_module *pool_create(const char *kind, tsr_forward_fn *forward, const tsr_pool2d_options *options)
+{
+    if (options == NULL || options->kernel[0] < 1 || options->kernel[1] < 1) {
+        fail(TSR_INVALID_ARGUMENT, "%s needs a kernel of at least 1×1", kind);
+        return NULL;
+    }
+    return module_create_with(kind, forward, options, sizeof *options);
+}
+
+tsr_module *tsr_max_pool2d_create(const tsr_pool2d_options *options)
+{
+    return pool_create("max_pool2d", max_pool2d_forward, options);
+}
+
+tsr_module *tsr_avg_pool2d_create(const tsr_pool2d_options *options)
+{
+    return pool_create("avg_pool2d", avg_pool2d_forward, options);
+}
+
+/* ---- batch_norm2d ---- */
+
+typedef struct batch_norm_options {
+    double momentum, epsilon;
+} batch_norm_options;
+
+static tsr_tensor *batch_norm2d_forward(void *context, tsr_module *self, tsr_tensor *x)
+{
+    const batch_norm_options *o = context;
+    return tsr_batch_norm2d(x, module_own_parameter(self, 0), module_own_parameter(self, 1),
+                            self->buffers.items[0].tensor, self->buffers.items[1].tensor, self->training, o->momentum,
+                            o->epsilon);
+}
+
+tsr_module *tsr_batch_norm2d_create(tsr_device *device, int64_t channels, double momentum, double epsilon)
+{
+    const batch_norm_options o = {momentum == 0 ? 0.1 : momentum, epsilon == 0 ? 1e-5 : epsilon};
+    if (channels < 1 || !(o.momentum > 0 && o.momentum <= 1) || !(o.epsilon > 0)) {
+        fail(TSR_OUT_OF_RANGE,
+             "batch_norm2d: %lld channels, momentum %g, epsilon %g; needed are at least 1, (0, 1] and above 0",
+             (long long)channels, o.momentum, o.epsilon);
+        return NULL;
+    }
+    tsr_module *m = module_create_with("batch_norm2d", batch_norm2d_forward, &o, sizeof o);
+    static const struct {
+        const char *name;
+        double value;
+        bool parameter;
+    } made[] = {{"weight", 1, true}, {"bias", 0, true}, {"running_mean", 0, false}, {"running_var", 1, false}};
+    tsr_status status = TSR_OK;
+    for (size_t i = 0; i < 4 && status == TSR_OK; i++) {
+        tsr_tensor *t = tsr_keep(tsr_full(device, TSR_F32, 1, &channels, made[i].value));
+        status = made[i].parameter ? tsr_module_add_parameter(m, made[i].name, t)
+                                   : tsr_module_add_buffer(m, made[i].name, t);
+    }
+    return finished(m, status);
+}
+
+/* ---- dropout ---- */
+
+static tsr_tensor *dropout_forward(void *context, tsr_module *self, tsr_tensor *x)
+{
+    return tsr_dropout(x, *(const double *)context, self->training);
+}
+
+tsr_module *tsr_dropout_create(double p)
+{
+    if (!(p >= 0 && p < 1)) {
+        fail(TSR_OUT_OF_RANGE, "dropout: p is %g; it must lie in [0, 1)", p);
+        return NULL;
+    }
+    return module_create_with("dropout", dropout_forward, &p, sizeof p);
+}
+
+/* ---- activations and flatten ---- */
+
+#define ACTIVATION(name)                                                                                               \
+    static tsr_tensor *name##_forward(void *context, tsr_module *self, tsr_tensor *x)                                  \
+    {                                                                                                                  \
+        (void)context;                                                                                                 \
+        (void)self;                                                                                                    \
+        return tsr_##name(x);                                                                                          \
+    }                                                                                                                  \
+    tsr_module *tsr_##name##_create(void)                                                                              \
+    {                                                                                                                  \
+        return tsr_module_create(#name, name##_forward, NULL, NULL);                                                   \
+    }
+
+ACTIVATION(relu)
+ACTIVATION(gelu)
+ACTIVATION(silu)
+ACTIVATION(tanh)
+ACTIVATION(sigmoid)
+
+static tsr_tensor *leaky_relu_forward(void *context, tsr_module *self, tsr_tensor *x)
+{
+    (void)self;
+    return tsr_leaky_relu(x, *(const double *)context);
+}
+
+tsr_module *tsr_leaky_relu_create(double slope)
+{
+    return module_create_with("leaky_relu", leaky_relu_forward, &slope, sizeof slope);
+}
+
+static tsr_tensor *flatten_forward(void *context, tsr_module *self, tsr_tensor *x)
+{
+    (void)self;
+    return tsr_flatten(x, *(const int *)context, -1);
+}
+
+tsr_module *tsr_flatten_create(int first)
+{
+    return module_create_with("flatten", flatten_forward, &first, sizeof first);
+}
+
+/* ---- sequential ---- */
+
+static tsr_tensor *sequential_forward(void *context, tsr_module *self, tsr_tensor *x)
+{
+    (void)context;
+    for (size_t i = 0; i < self->child_count && x != NULL; i++)
+        x = tsr_forward(self->children[i].module, x);
+    return x;
+}
+
+tsr_module *tsr_sequential_create(tsr_module *const *modules, size_t count)
+{
+    bool whole = true;
+    for (size_t i = 0; i < count; i++)
+        whole = whole && modules[i] != NULL;
+    tsr_module *m = whole ? tsr_module_create("sequential", sequential_forward, NULL, NULL) : NULL;
+    tsr_status status = TSR_OK;
+    for (size_t i = 0; i < count; i++) {
+        char name[24];
+        snprintf(name, sizeof name, "%zu", i);
+        if (m != NULL && status == TSR_OK)
+            status = tsr_module_add_child(m, name, modules[i]);
+        else
+            tsr_module_destroy(modules[i]);
+    }
+    return m == NULL ? NULL : finished(m, status);
+}

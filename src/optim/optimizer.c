@@ -1,0 +1,195 @@
+/* Making, stepping and destroying any optimizer. */
+#include "optim/optimizer.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/memory.h"
+#include "dispatch/launch.h"
+#include "tensor/device.h"
+#include "tessera/autograd.h"
+
+void tsr_optimizer_destroy(tsr_optimizer *o)
+{
+    if (o == NULL)
+        return;
+    for (size_t i = 0; o->parameters != NULL && i < o->count; i++)
+        tsr_release(o->parameters[i]);
+    for (size_t i = 0; o->states != NULL && i < o->count * OPTIMIZER_STATES; i++)
+        tsr_release(o->states[i]);
+    tsr_release(o->step);
+    tsr_release(o->numbers);
+    host_free(o->parameters);
+    host_free(o->states);
+    host_free(o->made);
+    host_free(o);
+}
+
+static bool lr_valid(const char *kind, double lr)
+{
+    if (lr >= 0 && isfinite(lr))
+        return true;
+    fail(TSR_OUT_OF_RANGE, "%s: the learning rate is %g; it must be finite and not negative", kind, lr);
+    return false;
+}
+
+static bool parameters_valid(const optimizer_row *row, tsr_tensor *const *parameters, size_t count)
+{
+    if (count == 0 || parameters == NULL) {
+        fail(TSR_INVALID_ARGUMENT, "%s: there are no parameters", row->kind);
+        return false;
+    }
+    for (size_t i = 0; i < count; i++) {
+        const tensor *p = parameters[i];
+        if (p == NULL) {
+            fail(TSR_INVALID_ARGUMENT, "%s: parameter %zu is NULL", row->kind, i);
+            return false;
+        }
+        if (p->dtype != TSR_F32 || !p->requires_grad || !tsr_is_contiguous(p) || p->numel > UINT32_MAX ||
+            p->storage->device != parameters[0]->storage->device) {
+            fail(TSR_INVALID_ARGUMENT,
+                 "%s: parameter %zu is %s; parameters are contiguous f32 leaves that require "
+                 "gradients, all on one device",
+                 row->kind, i, tensor_text(p));
+            return false;
+        }
+    }
+    return true;
+}
+
+static unsigned state_version(const tsr_optimizer *o, size_t i)
+{
+    const tensor *state = o->states[i * OPTIMIZER_STATES];
+    return state == NULL ? 0 : atomic_load_explicit(&state->storage->version, memory_order_relaxed);
+}
+
+bool optimizer_state_is_new(const tsr_optimizer *o, size_t i)
+{
+    return state_version(o, i) == o->made[i];
+}
+
+tsr_optimizer *optimizer_create(const optimizer_row *row, tsr_tensor *const *parameters, size_t count, double lr)
+{
+    if (!lr_valid(row->kind, lr) || !parameters_valid(row, parameters, count))
+        return NULL;
+    tsr_optimizer *o = host_alloc_zeroed(1, sizeof *o);
+    if (o == NULL)
+        return NULL;
+    o->row = row;
+    o->device = parameters[0]->storage->device;
+    o->count = count;
+    o->lr = lr;
+    o->parameters = host_alloc_zeroed(count, sizeof *o->parameters);
+    o->states = host_alloc_zeroed(count * OPTIMIZER_STATES, sizeof *o->states);
+    o->made = host_alloc_zeroed(count, sizeof *o->made);
+    o->step = tsr_keep(tsr_zeros(o->device, TSR_I32, 1, (int64_t[]){1}));
+    o->numbers = tsr_keep(tsr_zeros(o->device, TSR_F32, 1, (int64_t[]){4}));
+    if (o->parameters == NULL || o->states == NULL || o->made == NULL || o->step == NULL || o->numbers == NULL ||
+        tsr_optimizer_set_lr(o, lr) != TSR_OK) {
+        tsr_optimizer_destroy(o);
+        return NULL;
+    }
+    for (size_t i = 0; i < count; i++)
+        o->parameters[i] = tsr_retain(parameters[i]);
+    /* All state at once: a parameter's first gradient then costs no allocation in a step. */
+    for (size_t i = 0; i < count * OPTIMIZER_STATES; i++) {
+        const tensor *p = parameters[i / OPTIMIZER_STATES];
+        if (row->states[i % OPTIMIZER_STATES] == NULL)
+            continue;
+        o->states[i] = tsr_keep(tsr_zeros(o->device, TSR_F32, p->rank, p->shape));
+        if (o->states[i] == NULL) {
+            tsr_optimizer_destroy(o);
+            return NULL;
+        }
+    }
+    for (size_t i = 0; i < count; i++)
+        o->made[i] = state_version(o, i);
+    return o;
+}
+
+tsr_optimizer *optimizer_for_module(tsr_module *module, optimizer_make *make, const void *options)
+{
+    if (module == NULL)
+        return NULL;
+    const size_t count = tsr_module_parameter_count(module);
+    tsr_tensor **parameters = host_alloc_zeroed(count, sizeof *parameters);
+    if (parameters == NULL)
+        return NULL;
+    for (size_t i = 0; i < count; i++)
+        parameters[i] = tsr_module_parameter(module, i, NULL, 0);
+    tsr_optimizer *o = make(parameters, count, options);
+    host_free(parameters);
+    return o;
+}
+
+static bool tick(tsr_optimizer *o)
+{
+    const struct {
+        float complement1, complement2;
+    } p = {o->complement1, o->complement2};
+    return LAUNCH(o->device, key_of("optimizer_tick", TSR_F32), ((grid){1, 1, 1}), &p, tensor_binding(o->step),
+                  tensor_binding(o->numbers));
+}
+
+static bool update_all(tsr_optimizer *o)
+{
+    for (size_t i = 0; i < o->count; i++) {
+        tensor *p = o->parameters[i];
+        if (p->grad == NULL || p->numel == 0)
+            continue;
+        if (!o->row->update(o, i, p->grad)) {
+            fail_prefix("%s: parameter %zu", o->row->kind, i);
+            return false;
+        }
+        atomic_fetch_add_explicit(&p->storage->version, 1, memory_order_relaxed);
+        for (size_t k = i * OPTIMIZER_STATES; k < (i + 1) * OPTIMIZER_STATES; k++)
+            if (o->states[k] != NULL)
+                atomic_fetch_add_explicit(&o->states[k]->storage->version, 1, memory_order_relaxed);
+    }
+    return true;
+}
+
+tsr_status tsr_optimizer_step(tsr_optimizer *o)
+{
+    if (o == NULL)
+        return fail(TSR_INVALID_ARGUMENT, "tsr_optimizer_step: the optimizer is NULL");
+    return tick(o) && update_all(o) ? TSR_OK : tsr_last_status();
+}
+
+void tsr_optimizer_clear_grad(tsr_optimizer *o)
+{
+    for (size_t i = 0; o != NULL && i < o->count; i++)
+        tsr_clear_grad(o->parameters[i]);
+}
+
+tsr_status tsr_optimizer_set_lr(tsr_optimizer *o, double lr)
+{
+    if (o == NULL || !lr_valid(o->row->kind, lr))
+        return o == NULL ? TSR_INVALID_ARGUMENT : tsr_last_status();
+    const float value = (float)lr;
+    const hal_binding b = tensor_binding(o->numbers);
+    const tsr_status status = hal_buffer_write(o->device->queue, b.buffer, b.offset, &value, sizeof value);
+    if (status == TSR_OK)
+        o->lr = lr;
+    return status;
+}
+
+double tsr_optimizer_lr(const tsr_optimizer *o)
+{
+    return o == NULL ? 0 : o->lr;
+}
+
+tsr_tensor *tsr_optimizer_state(tsr_optimizer *o, size_t index, const char *name)
+{
+    if (o == NULL || name == NULL)
+        return NULL;
+    if (strcmp(name, "step") == 0)
+        return o->step;
+    for (int k = 0; k < OPTIMIZER_STATES && index < o->count; k++)
+        if (o->row->states[k] != NULL && strcmp(o->row->states[k], name) == 0 &&
+            o->states[index * OPTIMIZER_STATES + (size_t)k] != NULL)
+            return o->states[index * OPTIMIZER_STATES + (size_t)k];
+    fail(TSR_NOT_FOUND, "%s has no state '%s' for parameter %zu", o->row->kind, name, index);
+    return NULL;
+}
