@@ -1,0 +1,256 @@
+/* tessera train: the same training on each device named, one after the other. */
+#include "train.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "command.h"
+#include "lockstep.h"
+#include "models.h"
+#include "report.h"
+#include "table.h"
+
+enum { DEVICES_MAX = 64 };
+
+static const char *const optimizers[] = {"adam", "adamw", "sgd", NULL};
+static const char *const subjects[] = {"mnist", NULL};
+
+#define FIELD(name) offsetof(train_settings, name)
+static const option options[] = {
+    {"model", "NAME", OPTION_CHOICE, FIELD(model),
+     "cnn (two convolutions, two linear layers) or mlp (784-512-512-10);\ncnn if not given", 0, 0, model_names},
+    {"device", "LIST", OPTION_TEXT, FIELD(devices),
+     "one, several with commas, or all: cpu,opencl:0,vulkan; TESSERA_DEVICE or\ncpu if not given", 0, 0, NULL},
+    {"epochs", "N", OPTION_INT, FIELD(epochs), "passes over the training images; 1 if not given", 1, 1e6, NULL},
+    {"steps", "N", OPTION_INT, FIELD(steps), "so many steps in place of epochs", 1, 1e9, NULL},
+    {"batch", "N", OPTION_INT, FIELD(batch), "images of a step; 64 if not given", 1, 60000, NULL},
+    {"optimizer", "NAME", OPTION_CHOICE, FIELD(optimizer),
+     "adam, adamw (weight decay 0.01) or sgd (momentum 0.9); adam if not given", 0, 0, optimizers},
+    {"lr", "X", OPTION_REAL, FIELD(lr), "learning rate; 0.001 if not given, 0.01 for sgd", 1e-12, 1e6, NULL},
+    {"seed", "N", OPTION_SEED, FIELD(seed), "of the weights and the order of images; 0 if not given", 0, 0, NULL},
+    {"budget", "SECONDS", OPTION_REAL, FIELD(budget), "a device that needs longer trains fewer steps", 0.1, 1e9, NULL},
+    {"lockstep", "N", OPTION_INT, FIELD(lockstep),
+     "in place of training: N steps in which every device starts from the first\none's weights, each operator checked "
+     "against its bound",
+     1, 1e6, NULL},
+    {"data", "DIR", OPTION_TEXT, FIELD(data),
+     "the folder of the four MNIST files; the ones that ship with\ntessera if not given", 0, 0, NULL},
+    {"json", "FILE", OPTION_TEXT, FIELD(json), "results as JSON (docs/json.md); - for standard output", 0, 0, NULL},
+};
+
+static void set_defaults(void *settings)
+{
+    train_settings *s = settings;
+    s->model = "cnn";
+    s->optimizer = "adam";
+    s->epochs = 1;
+    s->batch = 64;
+}
+
+/* ---- devices ------------------------------------------------------------------------------------------------------ */
+
+typedef struct job {
+    const train_settings *settings;
+    tsr_dataset *train, *test;
+    size_t count;
+    tsr_device *devices[DEVICES_MAX]; /* NULL where opening failed; its run says why */
+    train_run runs[DEVICES_MAX];
+    lock_run locks[DEVICES_MAX]; /* of --lockstep */
+    FILE *out;                   /* where people read */
+} job;
+
+/* Opens one. Not EXIT_DONE where there is no such device, which is a mistake of the command line. One that is there and does not
+ * open has failed, and the others go on. */
+static int add_device(job *j, const char *id)
+{
+    if (j->count == DEVICES_MAX)
+        return complain("--device: at most %d devices", DEVICES_MAX);
+    tsr_device *d = tsr_device_open(id);
+    train_run *r = &j->runs[j->count];
+    if (d == NULL && tsr_last_status() == TSR_NO_DEVICE) {
+        complain("%s", tsr_last_error());
+        return EXIT_NO_DEVICE;
+    }
+    snprintf(r->device.id, sizeof r->device.id, "%.31s", id != NULL ? id : "default");
+    if (d == NULL || tsr_device_describe(d, &r->device) != TSR_OK) {
+        r->end = TRAIN_FAILED;
+        r->status = tsr_last_status();
+        snprintf(r->error, sizeof r->error, "%s", tsr_last_error());
+    }
+    j->devices[j->count++] = d;
+    return EXIT_DONE;
+}
+
+static int add_all(job *j)
+{
+    tsr_device_info rows[DEVICES_MAX];
+    size_t count = 0;
+    int status = EXIT_DONE;
+    if (tsr_device_list(rows, DEVICES_MAX, &count) != TSR_OK || count == 0) {
+        complain("there is no device; tessera devices tells why");
+        return EXIT_NO_DEVICE;
+    }
+    for (size_t i = 0; i < count && i < DEVICES_MAX && status == EXIT_DONE; i++)
+        status = add_device(j, rows[i].id);
+    return status;
+}
+
+static int add_listed(job *j, const char *list)
+{
+    while (true) {
+        char id[128];
+        const size_t length = strcspn(list, ",");
+        if (length == 0)
+            return complain("--device %s: a name is missing beside a comma", j->settings->devices);
+        snprintf(id, sizeof id, "%.*s", (int)(length < sizeof id ? length : sizeof id - 1), list);
+        const int status = strcmp(id, "all") == 0 ? add_all(j) : add_device(j, id);
+        if (status != EXIT_DONE || list[length] == '\0')
+            return status;
+        list += length + 1;
+    }
+}
+
+/* ---- the runs ----------------------------------------------------------------------------------------------------- */
+
+static void announce(const job *j, int64_t steps)
+{
+    const train_settings *s = j->settings;
+    char length[64], line[256];
+    if (s->lockstep > 0)
+        snprintf(length, sizeof length, "%lld steps in lock-step", (long long)s->lockstep);
+    else if (s->steps > 0)
+        snprintf(length, sizeof length, "%lld steps", (long long)s->steps);
+    else
+        snprintf(length, sizeof length, "%lld steps (%lld epoch%s)", (long long)steps, (long long)s->epochs,
+                 s->epochs == 1 ? "" : "s");
+    snprintf(line, sizeof line, "%s on MNIST: %lld images, batch %lld, %s, %s %g, seed %llu", s->model,
+             (long long)tsr_dataset_count(j->train), (long long)s->batch, length, s->optimizer, train_learning_rate(s),
+             (unsigned long long)s->seed);
+    print_wrapped(j->out, 0, 0, line);
+}
+
+static void run_all(job *j)
+{
+    const int64_t n = tsr_dataset_count(j->train), batch = j->settings->batch;
+    announce(j, j->settings->epochs * ((n + batch - 1) / batch));
+    interrupt_watch();
+    for (size_t i = 0; i < j->count && !interrupted(); i++) {
+        if (j->runs[i].end != TRAIN_FAILED)
+            train_on_device(j->settings, j->devices[i], j->train, j->test, &j->runs[i]);
+        report_run(&j->runs[i], j->out);
+        fflush(j->out);
+        /* Memory and threads of a device that is done would slow the next one. */
+        tsr_device_close(j->devices[i]);
+        j->devices[i] = NULL;
+    }
+}
+
+static bool write_json(const job *j)
+{
+    const train_settings *s = j->settings;
+    json document = {0};
+    if (s->json == NULL)
+        return true;
+    if (s->lockstep > 0)
+        lock_json(&document, s, j->locks, j->count);
+    else
+        report_runs(&document, s, j->runs, j->count);
+    const bool ok = report_write(&document, s->json);
+    json_free(&document);
+    return ok;
+}
+
+static int exit_status(bool written, bool failed, bool agree)
+{
+    return !written        ? EXIT_USAGE
+           : interrupted() ? EXIT_INTERRUPTED
+           : failed        ? EXIT_DEVICE_FAILED
+           : agree         ? EXIT_DONE
+                           : EXIT_DIFFERS;
+}
+
+static int finish(job *j)
+{
+    bool failed = false;
+    const bool agree = train_compare(j->runs, j->count);
+    for (size_t i = 0; i < j->count; i++)
+        failed = failed || j->runs[i].end == TRAIN_FAILED;
+    if (j->count > 1) {
+        fputc('\n', j->out);
+        report_table(j->runs, j->count, j->out);
+    }
+    return exit_status(write_json(j), failed, agree);
+}
+
+static int run_locked(job *j)
+{
+    bool failed = false, agree = true;
+    announce(j, 0);
+    for (size_t i = 0; i < j->count; i++) {
+        j->locks[i].device = j->runs[i].device;
+        j->locks[i].status = j->runs[i].status;
+        memcpy(j->locks[i].error, j->runs[i].error, sizeof j->locks[i].error);
+    }
+    interrupt_watch();
+    lockstep(j->settings, j->devices, j->count, j->train, j->locks);
+    for (size_t i = 0; i < j->count; i++) {
+        failed = failed || j->locks[i].status != TSR_OK;
+        agree = agree && lock_agrees(&j->locks[i]);
+    }
+    lock_table(j->locks, j->count, j->out);
+    return exit_status(write_json(j), failed, agree);
+}
+
+static int run_job(job *j)
+{
+    const train_settings *s = j->settings;
+    j->train = tsr_mnist_open(s->data, true);
+    j->test = j->train == NULL ? NULL : tsr_mnist_open(s->data, false);
+    if (j->test == NULL)
+        return complain("%s", tsr_last_error());
+    const int status = s->devices == NULL ? add_device(j, NULL) : add_listed(j, s->devices);
+    if (status != EXIT_DONE)
+        return status;
+    if (s->lockstep > 0)
+        return run_locked(j);
+    run_all(j);
+    return finish(j);
+}
+
+static int run(const void *settings, const char *subject)
+{
+    const train_settings *s = settings;
+    (void)subject; /* mnist is the only one so far */
+    if (s->json != NULL && !report_writable(s->json))
+        return EXIT_USAGE;
+    job *j = host_alloc_zeroed(1, sizeof *j);
+    if (j == NULL)
+        return complain("%s", tsr_last_error());
+    j->settings = s;
+    /* Standard output belongs to the JSON if it goes there. */
+    j->out = s->json != NULL && strcmp(s->json, "-") == 0 ? stderr : stdout;
+    const int status = run_job(j);
+    for (size_t i = 0; i < j->count; i++) {
+        train_run_free(&j->runs[i]);
+        tsr_device_close(j->devices[i]);
+    }
+    tsr_dataset_destroy(j->train);
+    tsr_dataset_destroy(j->test);
+    host_free(j);
+    return status;
+}
+
+const command command_train = {
+    .name = "train",
+    .summary = "trains a network on each device named, and compares them",
+    .synopsis = "mnist [options]",
+    .about = "Several devices train one after the other from the same weights, in the same order of images;\n"
+             "a table then compares their losses, accuracy and speed. Ctrl-C ends after the step at hand.",
+    .options = options,
+    .option_count = COUNT_OF(options),
+    .subjects = subjects,
+    .settings_size = sizeof(train_settings),
+    .defaults = set_defaults,
+    .run = run,
+};

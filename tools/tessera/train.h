@@ -1,0 +1,73 @@
+/* `tessera train`: what was asked for, and what became of it on each device. */
+#ifndef TESSERA_TRAIN_H
+#define TESSERA_TRAIN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/sha256.h"
+#include "tessera/data.h"
+#include "tessera/device.h"
+#include "tessera/nn.h"
+#include "tessera/optim.h"
+
+typedef struct train_settings {
+    const char *model, *optimizer, *devices, *data, *json;
+    int64_t epochs, steps, batch, lockstep;
+    double lr;     /* 0: the optimizer's usual one */
+    double budget; /* seconds of training a device may take; 0: no limit */
+    uint64_t seed;
+} train_settings;
+
+typedef enum train_end {
+    TRAIN_PENDING,     /* not begun */
+    TRAIN_DONE,        /* all steps that were planned, or that the budget allowed */
+    TRAIN_INTERRUPTED, /* ended by Ctrl-C */
+    TRAIN_FAILED       /* `error` says why */
+} train_end;
+
+typedef struct train_run {
+    tsr_device_info device;
+    train_end end;
+    tsr_status status;
+    char error[512];
+
+    int64_t steps_planned, steps;
+    float *losses; /* of each step; host memory, freed by train_run_free */
+    int64_t images;
+
+    int64_t test_images; /* 0: not tested */
+    double test_accuracy, test_loss;
+
+    double train_seconds, test_seconds;
+    double samples_per_second; /* of training, after the warm-up; 0 if not measured */
+    double loader_wait_fraction;
+    uint64_t peak_bytes, reserved_bytes;
+    uint64_t driver_allocs_after_warmup, programs_built_after_warmup;
+    double host_syncs_per_step;
+    char initial_weights_sha256[SHA256_HEX_SIZE], weights_sha256[SHA256_HEX_SIZE];
+
+    /* against the reference, the first run that ended well; set by train_compare */
+    bool compared, agrees;
+    double loss_gap_first, loss_gap_last, accuracy_gap, speed_ratio; /* NaN where there is nothing to compare */
+} train_run;
+
+enum { COMPARED_LOSSES = 10 };
+
+/* Trains on `device` and tests; always fills `run`, whose `device` is set. */
+void train_on_device(const train_settings *settings, tsr_device *device, tsr_dataset *train, tsr_dataset *test,
+                     train_run *run);
+void train_run_free(train_run *run);
+
+/* What train_mnist.c and lockstep.c build alike. */
+tsr_optimizer *train_optimizer(const train_settings *settings, tsr_module *model);
+double train_learning_rate(const train_settings *settings);
+
+/* The SHA-256 of all parameters in order; see docs/json.md. */
+tsr_status weights_hash(const tsr_module *model, char hex[SHA256_HEX_SIZE]);
+
+/* Whether Ctrl-C was pressed since interrupt_watch; a second one ends the program at once. */
+void interrupt_watch(void);
+bool interrupted(void);
+
+#endif

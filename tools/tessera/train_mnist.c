@@ -1,0 +1,465 @@
+/* Training and testing on one device. The host queues steps and follows the device at a distance: losses come back through a meter
+ * every few steps, and nothing between waits. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/checked.h"
+#include "base/clock.h"
+#include "base/compiler.h"
+#include "base/memory.h"
+#include "models.h"
+#include "progress.h"
+#include "tessera/autograd.h"
+#include "tessera/memory.h"
+#include "tessera/ops.h"
+#include "train.h"
+
+enum {
+    WARMUP_STEPS = 2, /* which allocate and compile; not counted in speed */
+    AHEAD_MIN = 2,
+    AHEAD_MAX = 40, /* steps queued and not arrived, at most */
+    METER_VALUES = 4 * AHEAD_MAX,
+    TEST_BATCH = 200
+};
+
+/* How far the host may be ahead, in time: far enough to keep the device busy, near enough to end and report soon. */
+static const double ahead_seconds = 0.3;
+
+typedef struct trainer {
+    const train_settings *settings;
+    train_run *run;
+    tsr_device *device;
+    tsr_module *model;
+    tsr_optimizer *optimizer;
+    tsr_batches *batches;
+    tsr_meter *meter;
+    progress bar;
+    uint64_t epoch;
+
+    int64_t queued, flushed, arrived; /* steps, or batches of the test */
+    int64_t ahead;
+    float *values; /* what arrived */
+    int64_t total; /* where the bar ends */
+    double unit;   /* images of one step */
+
+    double warm_began, loader_seconds;
+    double fitted; /* when the budget was looked at */
+    int64_t warm_images;
+    tsr_device_counters warm;
+} trainer;
+
+/* ---- values on their way ------------------------------------------------------------------------------------------ */
+
+/* The mean of the latest losses: one alone jumps too much to read. */
+static double recent_loss(const trainer *t)
+{
+    double sum = 0;
+    const int64_t n = t->arrived < 20 ? t->arrived : 20;
+    for (int64_t i = t->arrived - n; i < t->arrived; i++)
+        sum += (double)t->values[i];
+    return n > 0 ? sum / (double)n : -1;
+}
+
+static void show(trainer *t)
+{
+    if (!progress_due(&t->bar))
+        return;
+    const int64_t since = t->arrived - WARMUP_STEPS;
+    const double seconds = clock_seconds() - t->warm_began;
+    const double rate = since > 0 && t->warm_began > 0 && seconds > 0 ? (double)since / seconds : -1; /* steps */
+    progress_show(&t->bar, t->arrived, t->total, recent_loss(t), rate > 0 ? rate * t->unit : -1,
+                  rate > 0 ? (double)(t->total - t->arrived) / rate : -1);
+}
+
+static tsr_status poll_meter(trainer *t)
+{
+    tsr_clear_error();
+    const size_t n = tsr_meter_poll(t->meter, t->values + t->arrived, (size_t)(t->queued - t->arrived));
+    t->arrived += (int64_t)n;
+    if (n > 0)
+        return TSR_OK;
+    return tsr_last_status() != TSR_OK ? tsr_last_status() : tsr_device_status(t->device);
+}
+
+static void nap(void)
+{
+    nanosleep(&(struct timespec){.tv_nsec = 200 * 1000}, NULL);
+}
+
+/* Sends values off now and then, takes those that are there, and lets the device catch up where the host is too far ahead. */
+static tsr_status follow(trainer *t)
+{
+    tsr_status status = TSR_OK;
+    if (t->queued - t->flushed >= (t->ahead + 1) / 2) {
+        status = tsr_meter_flush(t->meter);
+        t->flushed = t->queued;
+    }
+    for (int naps = 0; status == TSR_OK; naps++) {
+        if (t->arrived < t->queued)
+            status = poll_meter(t);
+        show(t);
+        if (t->queued - t->arrived <= t->ahead || status != TSR_OK)
+            break;
+        nap();
+    }
+    return status;
+}
+
+/* Until all that is queued has arrived. */
+static tsr_status catch_up(trainer *t)
+{
+    tsr_status status = tsr_meter_flush(t->meter);
+    t->flushed = t->queued;
+    while (status == TSR_OK && t->arrived < t->queued) {
+        status = poll_meter(t);
+        show(t);
+        if (t->arrived < t->queued)
+            nap();
+    }
+    return status;
+}
+
+/* From the speed so far. */
+static void set_ahead(trainer *t)
+{
+    const double seconds = clock_seconds() - t->warm_began;
+    const int64_t since = t->arrived - WARMUP_STEPS;
+    if (since > 0 && seconds > 0) {
+        const double steps = (double)since / seconds * ahead_seconds;
+        t->ahead = steps < AHEAD_MIN ? AHEAD_MIN : steps > AHEAD_MAX ? AHEAD_MAX : (int64_t)steps;
+    }
+}
+
+/* ---- a step ------------------------------------------------------------------------------------------------------- */
+
+static tsr_status next_batch(trainer *t, tsr_tensor **x, tsr_tensor **y, int64_t *count)
+{
+    const double began = clock_seconds();
+    tsr_status status = tsr_batches_next(t->batches, x, y, count);
+    if (status == TSR_OK && *count == 0) { /* the epoch is over */
+        status = tsr_batches_epoch(t->batches, ++t->epoch);
+        if (status == TSR_OK)
+            status = tsr_batches_next(t->batches, x, y, count);
+    }
+    t->loader_seconds += clock_seconds() - began;
+    return status;
+}
+
+static tsr_status step(trainer *t)
+{
+    tsr_tensor *x, *y;
+    int64_t count;
+    tsr_status status = next_batch(t, &x, &y, &count);
+    if (status != TSR_OK)
+        return status;
+    tsr_optimizer_clear_grad(t->optimizer);
+    tsr_tensor *loss = tsr_cross_entropy(tsr_forward(t->model, x), y);
+    if (loss == NULL)
+        return tsr_last_status();
+    status = tsr_backward(loss);
+    if (status == TSR_OK)
+        status = tsr_optimizer_step(t->optimizer);
+    if (status == TSR_OK)
+        status = tsr_meter_add(t->meter, loss);
+    if (status == TSR_OK) {
+        t->queued++;
+        t->run->images += count;
+    }
+    return status;
+}
+
+static tsr_status scoped_step(trainer *t)
+{
+    tsr_status status = tsr_scope_begin();
+    if (status == TSR_OK) {
+        status = step(t);
+        tsr_scope_end();
+    }
+    return status;
+}
+
+/* The clock of the speed starts when the warm-up has really ended. */
+static tsr_status end_warmup(trainer *t)
+{
+    tsr_status status = catch_up(t);
+    if (status == TSR_OK)
+        status = tsr_device_sync(t->device);
+    t->warm = tsr_device_counters_get(t->device);
+    t->warm_began = clock_seconds();
+    t->warm_images = t->run->images;
+    t->loader_seconds = 0;
+    return status;
+}
+
+/* With a budget: how many steps fit, from the speed so far; looked at again every second, as the first measure is rough. */
+static void fit_budget(trainer *t, double began)
+{
+    const double budget = t->settings->budget, now = clock_seconds(), measured = now - t->warm_began;
+    const int64_t since = t->arrived - WARMUP_STEPS;
+    if (budget <= 0 || since < 1)
+        return;
+    if (measured >= fmin(1.0, budget / 10) && now - t->fitted >= fmin(1.0, budget / 10)) {
+        const double fits = (double)t->arrived + (budget - (now - began)) * (double)since / measured;
+        const int64_t total = min_i64(t->run->steps_planned, max_i64((int64_t)fmin(fits, 1e15), t->queued));
+        /* Small corrections would only make the bar restless; who would nearly make it all gets the chance. */
+        const double change = fabs((double)total - (double)t->total) / (double)t->total;
+        if (change > 0.1 || total == t->run->steps_planned)
+            t->total = total;
+        t->fitted = now;
+    }
+    if (now - began > budget * 1.15)
+        t->total = t->queued;
+}
+
+static tsr_status train_steps(trainer *t)
+{
+    const double began = clock_seconds();
+    tsr_status status = TSR_OK;
+    while (status == TSR_OK && t->queued < t->total && !interrupted()) {
+        status = scoped_step(t);
+        if (status == TSR_OK)
+            status = follow(t);
+        if (status == TSR_OK && t->queued == WARMUP_STEPS)
+            status = end_warmup(t);
+        if (t->queued > WARMUP_STEPS) {
+            set_ahead(t);
+            fit_budget(t, began);
+        }
+    }
+    const tsr_device_counters last = tsr_device_counters_get(t->device);
+    if (status == TSR_OK)
+        status = catch_up(t);
+
+    train_run *r = t->run;
+    const double now = clock_seconds();
+    r->train_seconds = now - began;
+    r->steps = t->arrived;
+    if (t->queued <= WARMUP_STEPS) /* too short for a warm-up: its speed is that of the first steps */
+        r->samples_per_second = (double)r->images / r->train_seconds;
+    if (t->queued > WARMUP_STEPS) {
+        const double seconds = now - t->warm_began;
+        r->samples_per_second = seconds > 0 ? (double)(r->images - t->warm_images) / seconds : 0;
+        r->loader_wait_fraction = seconds > 0 ? t->loader_seconds / seconds : 0;
+        r->driver_allocs_after_warmup = last.driver_allocations - t->warm.driver_allocations;
+        r->programs_built_after_warmup = last.programs_built - t->warm.programs_built;
+        r->host_syncs_per_step = (double)(last.host_waits - t->warm.host_waits) / (double)(t->queued - WARMUP_STEPS);
+    }
+    return status;
+}
+
+/* ---- the test ----------------------------------------------------------------------------------------------------- */
+
+typedef struct predictions {
+    tsr_tensor *found, *right; /* [n] i64 on the device, read once at the end */
+    int64_t count;
+} predictions;
+
+static tsr_status keep_batch(tsr_tensor *all, int64_t at, tsr_tensor *part, int64_t count)
+{
+    tsr_tensor *place = tsr_slice(all, 0, at, at + count, 1);
+    return place == NULL ? tsr_last_status() : tsr_copy_into(place, part);
+}
+
+static tsr_status test_batch(trainer *t, predictions *p, int64_t *count)
+{
+    tsr_tensor *x, *y;
+    tsr_status status = tsr_batches_next(t->batches, &x, &y, count);
+    if (status != TSR_OK || *count == 0)
+        return status;
+    tsr_tensor *logits = tsr_forward(t->model, x);
+    tsr_tensor *found = tsr_argmax(logits, (const int[]){1}, 1, false);
+    if (found == NULL)
+        return tsr_last_status();
+    status = keep_batch(p->found, p->count, found, *count);
+    if (status == TSR_OK)
+        status = keep_batch(p->right, p->count, y, *count);
+    if (status == TSR_OK)
+        status = tsr_meter_add(t->meter, tsr_cross_entropy(logits, y));
+    if (status == TSR_OK) {
+        p->count += *count;
+        t->queued++;
+    }
+    return status;
+}
+
+static tsr_status count_right(trainer *t, const predictions *p)
+{
+    const size_t n = (size_t)p->count;
+    int64_t *found = host_realloc_array(NULL, 2 * n, sizeof *found), *right = found + n, hits = 0;
+    if (found == NULL)
+        return tsr_last_status();
+    tsr_status status = tsr_read(p->found, found, n * sizeof *found);
+    if (status == TSR_OK)
+        status = tsr_read(p->right, right, n * sizeof *right);
+    for (size_t i = 0; status == TSR_OK && i < n; i++)
+        hits += found[i] == right[i];
+    host_free(found);
+    if (status != TSR_OK)
+        return status;
+
+    double sum = 0; /* batches are of one size, but perhaps the last */
+    for (int64_t i = 0; i < t->arrived; i++)
+        sum += (double)t->values[i] * (double)min_i64(TEST_BATCH, p->count - i * TEST_BATCH);
+    t->run->test_images = p->count;
+    t->run->test_accuracy = (double)hits / (double)n;
+    t->run->test_loss = sum / (double)n;
+    return TSR_OK;
+}
+
+/* Slow devices under a budget are tested on a part: forward alone is about a third of a step. */
+static int64_t test_size(const trainer *t, int64_t all)
+{
+    const double budget = t->settings->budget, speed = t->run->samples_per_second;
+    if (budget <= 0 || speed <= 0 || (double)all / (3 * speed) <= budget / 2)
+        return all;
+    const int64_t fits = (int64_t)(3 * speed * budget / 2) / TEST_BATCH * TEST_BATCH;
+    return min_i64(all, max_i64(fits, TEST_BATCH));
+}
+
+static tsr_status test_scoped(trainer *t, tsr_dataset *data)
+{
+    const int64_t n = test_size(t, tsr_dataset_count(data));
+    predictions p = {tsr_empty(t->device, TSR_I64, 1, &n), tsr_empty(t->device, TSR_I64, 1, &n), 0};
+    tsr_status status = p.found == NULL || p.right == NULL ? tsr_last_status() : TSR_OK;
+    t->queued = t->flushed = t->arrived = 0;
+    t->total = (n + TEST_BATCH - 1) / TEST_BATCH;
+    t->ahead = AHEAD_MIN;
+    while (status == TSR_OK && p.count < n && !interrupted()) {
+        int64_t count = 0;
+        status = tsr_scope_begin();
+        if (status != TSR_OK)
+            break;
+        status = test_batch(t, &p, &count);
+        tsr_scope_end();
+        if (status == TSR_OK)
+            status = follow(t);
+    }
+    if (status == TSR_OK && !interrupted())
+        status = catch_up(t);
+    return status == TSR_OK && !interrupted() ? count_right(t, &p) : status;
+}
+
+static tsr_status test_model(trainer *t, tsr_dataset *data)
+{
+    /* In an order of its own, so that a part of the test set is a fair one: MNIST's first half is the easier. */
+    const tsr_batches_options options = {.batch = TEST_BATCH, .shuffle = true};
+    const double began = clock_seconds();
+    tsr_batches_destroy(t->batches);
+    t->batches = tsr_batches_create(data, t->device, &options);
+    host_free(t->values);
+    t->values = host_alloc_zeroed((size_t)(tsr_dataset_count(data) / TEST_BATCH + 1), sizeof *t->values);
+    tsr_status status = t->batches == NULL || t->values == NULL ? tsr_last_status() : tsr_scope_begin();
+    if (status != TSR_OK)
+        return status;
+    t->bar.phase = "test ";
+    t->unit = TEST_BATCH;
+    t->warm_began = 0; /* the test shows no speed */
+    tsr_module_train(t->model, false);
+    tsr_no_grad_begin();
+    status = test_scoped(t, data);
+    tsr_no_grad_end();
+    tsr_scope_end();
+    t->run->test_seconds = clock_seconds() - began;
+    return status;
+}
+
+/* ---- all of it ---------------------------------------------------------------------------------------------------- */
+
+double train_learning_rate(const train_settings *s)
+{
+    return s->lr > 0 ? s->lr : strcmp(s->optimizer, "sgd") == 0 ? 0.01 : 1e-3;
+}
+
+tsr_optimizer *train_optimizer(const train_settings *s, tsr_module *model)
+{
+    const double lr = train_learning_rate(s);
+    if (strcmp(s->optimizer, "sgd") == 0)
+        return tsr_sgd_for(model, &(tsr_sgd_options){.lr = lr, .momentum = 0.9});
+    if (strcmp(s->optimizer, "adamw") == 0)
+        return tsr_adamw_for(model, &(tsr_adam_options){.lr = lr, .weight_decay = 0.01});
+    return tsr_adam_for(model, &(tsr_adam_options){.lr = lr});
+}
+
+static tsr_status prepare(trainer *t, tsr_dataset *data)
+{
+    const train_settings *s = t->settings;
+    const tsr_batches_options options = {.batch = s->batch, .shuffle = true, .seed = s->seed};
+    tsr_status status = tsr_memory_reset_peaks(t->device);
+    if (status == TSR_OK)
+        status = tsr_seed(t->device, s->seed);
+    if (status != TSR_OK)
+        return status;
+    t->model = model_create(s->model, t->device);
+    t->optimizer = t->model == NULL ? NULL : train_optimizer(s, t->model);
+    t->batches = t->optimizer == NULL ? NULL : tsr_batches_create(data, t->device, &options);
+    t->meter = t->batches == NULL ? NULL : tsr_meter_create(t->device, METER_VALUES);
+    if (t->meter == NULL)
+        return tsr_last_status();
+    const int64_t per_epoch = tsr_batches_per_epoch(t->batches);
+    t->total = t->run->steps_planned = s->steps > 0 ? s->steps : s->epochs * per_epoch;
+    t->values = host_alloc_zeroed((size_t)t->total, sizeof *t->values);
+    t->unit = (double)min_i64(s->batch, tsr_dataset_count(data));
+    t->ahead = AHEAD_MIN;
+    return t->values == NULL ? tsr_last_status() : weights_hash(t->model, t->run->initial_weights_sha256);
+}
+
+static tsr_status measure_memory(trainer *t)
+{
+    tsr_memory_statistics m;
+    const tsr_status status = tsr_memory_stats(t->device, &m);
+    if (status == TSR_OK) {
+        t->run->peak_bytes = m.peak_allocated_bytes;
+        t->run->reserved_bytes = m.reserved_bytes;
+    }
+    return status;
+}
+
+/* The losses stay with the run, as far as they came. */
+static void hand_over_losses(trainer *t)
+{
+    t->run->losses = t->values;
+    t->run->steps = t->arrived;
+    t->values = NULL;
+}
+
+static tsr_status train_and_test(trainer *t, tsr_dataset *train, tsr_dataset *test)
+{
+    tsr_status status = prepare(t, train);
+    if (status != TSR_OK)
+        return status;
+    status = train_steps(t);
+    hand_over_losses(t);
+    if (status == TSR_OK)
+        status = measure_memory(t);
+    if (status == TSR_OK)
+        status = weights_hash(t->model, t->run->weights_sha256);
+    if (status == TSR_OK && !interrupted())
+        status = test_model(t, test);
+    return status;
+}
+
+void train_on_device(const train_settings *settings, tsr_device *device, tsr_dataset *train, tsr_dataset *test,
+                     train_run *run)
+{
+    trainer t = {.settings = settings, .run = run, .device = device};
+    tsr_clear_error();
+    progress_begin(&t.bar, run->device.id, "images/s");
+    run->status = train_and_test(&t, train, test);
+    progress_end(&t.bar);
+    run->end = run->status != TSR_OK ? TRAIN_FAILED : interrupted() ? TRAIN_INTERRUPTED : TRAIN_DONE;
+    if (run->status != TSR_OK)
+        snprintf(run->error, sizeof run->error, "%s", tsr_last_error());
+    host_free(t.values);
+    tsr_meter_destroy(t.meter);
+    tsr_batches_destroy(t.batches);
+    tsr_optimizer_destroy(t.optimizer);
+    tsr_module_destroy(t.model);
+}
+
+void train_run_free(train_run *run)
+{
+    host_free(run->losses);
+    run->losses = NULL;
+}
