@@ -1,0 +1,375 @@
+#!/bin/sh
+# Tests of the `tessera` command: cli_test.sh PART TESSERA JSON_CHECK, part usage, devices, train or terminal.
+set -u
+part=$1 tessera=$2 json_check=$3
+work=$(mktemp -d "${TMPDIR:-/tmp}/tessera-cli-XXXXXX")
+trap 'rm -rf "$work"' EXIT
+failures=0 checks=0
+unset TESSERA_DEVICE TESSERA_DATA_DIR NO_COLOR TESSERA_LOG
+
+bad() {
+    failures=$((failures + 1))
+    echo "FAILED: $*"
+    sed 's/^/  out| /' "$work/out"
+    sed 's/^/  err| /' "$work/err"
+}
+
+# run STATUS ARGUMENTS…: runs the command and checks its exit status; output is in $work/out and $work/err.
+run() {
+    expected=$1
+    shift
+    checks=$((checks + 1))
+    what="tessera $*"
+    "$tessera" "$@" >"$work/out" 2>"$work/err"
+    got=$?
+    [ $got -eq "$expected" ] || bad "$what: exit status $got, not $expected"
+}
+
+says() { # says TEXT: on standard output
+    grep -qF -e "$1" "$work/out" || bad "$what: standard output lacks '$1'"
+}
+
+complains() { # complains TEXT: on standard error
+    grep -qF -e "$1" "$work/err" || bad "$what: standard error lacks '$1'"
+}
+
+silent() { # nothing on standard output
+    [ ! -s "$work/out" ] || bad "$what: standard output should be empty"
+}
+
+# is PATH VALUE [FILE]: what the JSON holds there.
+is() {
+    value=$("$json_check" "${3:-$work/run.json}" "$1" 2>>"$work/err")
+    [ "$value" = "$2" ] || bad "$what: $1 is '$value', not '$2'"
+}
+
+value() {
+    "$json_check" "$work/run.json" "$1" 2>>"$work/err"
+}
+
+usage() {
+    run 2
+    silent
+    complains "Usage: tessera COMMAND"
+    run 0 --help
+    says "devices"
+    says "train"
+    says "Exit status"
+    run 0 -h
+    run 0 help
+    run 0 --version
+    grep -qE '^tessera [0-9]+\.[0-9]+\.[0-9]+$' "$work/out" || bad "--version: no version"
+    for c in devices train; do
+        run 0 help $c
+        says "Usage: tessera $c"
+        cp "$work/out" "$work/help"
+        run 0 $c --help
+        cmp -s "$work/help" "$work/out" || bad "help $c and $c --help differ"
+        run 0 $c -h
+    done
+    run 0 train mnist --epochs x --help # help goes first
+    # No line of any help is wider than a terminal of 100 columns.
+    awk 'length($0) > 100 { exit 1 }' "$work/out" || bad "help: a line is too long"
+
+    run 2 trian mnist
+    complains "did you mean 'train'?"
+    silent
+    run 2 xyzzy
+    complains "there is no command 'xyzzy'"
+    run 2 help trin
+    complains "did you mean 'train'?"
+    run 2 --verbose
+    run 2 train
+    complains "tessera train mnist"
+    run 2 train mnits
+    complains "did you mean mnist"
+    run 2 train mnist again
+    complains "'again' is a second"
+    run 2 devices all
+    complains "takes no argument such as 'all'"
+    run 2 devices --json=x
+    complains "takes no value"
+    run 2 devices --jsn
+    complains "did you mean --json?"
+    run 2 train mnist --epoch 1
+    complains "did you mean --epochs?"
+    run 2 train mnist --xyzzy
+    complains "has no option --xyzzy"
+    run 2 train mnist -e 1
+    complains "has no option -e"
+    run 2 train mnist --epochs
+    complains "needs a value: --epochs N"
+    run 2 train mnist --epochs 1 --epochs 0 # the last one counts
+    complains "--epochs 0"
+    for v in 0 -1 x 1.5 "" 99999999999999999999 1x; do
+        run 2 train mnist --epochs "$v"
+        complains "--epochs $v"
+        silent
+    done
+    for v in 0 60001; do
+        run 2 train mnist --batch $v
+        complains "between 1 and 60000"
+    done
+    for v in 0 -1 nan inf x "" 1e999; do
+        run 2 train mnist --lr "$v"
+        complains "--lr $v"
+    done
+    for v in -1 18446744073709551616 x 1.5 ""; do
+        run 2 train mnist --seed "$v"
+        complains "--seed $v: it must be a whole number from 0 to 2^64 - 1"
+    done
+    run 2 train mnist --model cmn
+    complains "did you mean cnn?"
+    run 2 train mnist --model transformer
+    complains "one of cnn, mlp"
+    run 2 train mnist --optimizer adma
+    complains "did you mean adam"
+    run 2 train mnist --data ""
+    complains "--data is empty"
+
+    if [ -c /dev/full ]; then
+        checks=$((checks + 1))
+        "$tessera" --help >/dev/full 2>"$work/err"
+        [ $? -eq 2 ] || bad "--help to a full disk: not status 2"
+        complains "cannot write to standard output"
+    else
+        echo "skipped: a full disk (there is no /dev/full)"
+    fi
+}
+
+devices() {
+    run 0 devices
+    grep -qE '^cpu:0 .* f32 ' "$work/out" || bad "devices: no row of cpu:0"
+    says "TESSERA_CACHE_DIR"
+    says "TESSERA_NUM_THREADS"
+    grep -q "$(printf '\033')" "$work/out" && bad "devices: colours in a pipe"
+    grep -qE ' +$' "$work/out" && bad "devices: spaces at a line's end"
+
+    run 0 devices --json
+    cp "$work/out" "$work/run.json"
+    is 0.id '"cpu:0"'
+    is 0.backend '"cpu"'
+    is 0.matrix_units.# 0
+    is 0.dtypes.0 '"f32"'
+    is 0.usable true
+    for field in name vendor driver uuid software memory_bytes notes; do
+        [ -n "$(value 0.$field)" ] || bad "devices --json: no $field"
+    done
+    [ "$(value 0.memory_bytes)" -gt 1000000 ] || bad "devices --json: memory_bytes"
+
+    # No driver at all: the processor is there, and each other backend tells what it lacks.
+    OCL_ICD_VENDORS=/nonexistent VK_DRIVER_FILES=/nonexistent VK_ICD_FILENAMES=/nonexistent CUDA_VISIBLE_DEVICES= \
+        "$tessera" devices >"$work/out" 2>"$work/err"
+    [ $? -eq 0 ] || bad "devices without drivers: status"
+    what="devices without drivers"
+    says "Without a device"
+    grep -qE '^  opencl ' "$work/out" || bad "$what: nothing on opencl"
+    grep -qE '^  vulkan ' "$work/out" || bad "$what: nothing on vulkan"
+    grep -qE '^(opencl|vulkan):' "$work/out" && bad "$what: it lists one"
+    says "/nonexistent" # the variables in force
+
+    # A cache that cannot be written is told, and no reason to fail.
+    TESSERA_CACHE_DIR=/proc/nowhere "$tessera" devices >"$work/out" 2>"$work/err" || bad "devices without a cache: status"
+    what="devices without a cache"
+    grep -A3 "Cache of compiled" "$work/out" | grep -q "cannot" || bad "$what: no word on why"
+
+    run 3 train mnist --steps 1 --device cpuu
+    complains "cpuu"
+    complains "cpu:0"
+    silent
+    run 3 train mnist --steps 1 --device cpu:7
+    complains "cpu:7"
+    run 3 train mnist --steps 1 --device cpu,nonsense
+    complains "nonsense"
+    silent # refused before anything is trained
+    run 2 train mnist --steps 1 --device cpu,,cpu
+    complains "a name is missing"
+    run 2 train mnist --steps 1 --device cpu,
+    TESSERA_DEVICE=gpu "$tessera" train mnist --steps 1 >"$work/out" 2>"$work/err"
+    [ $? -eq 3 ] || bad "TESSERA_DEVICE=gpu: not status 3"
+    OCL_ICD_VENDORS=/nonexistent "$tessera" train mnist --steps 1 --device opencl >"$work/out" 2>"$work/err"
+    [ $? -eq 3 ] || bad "opencl without a driver: not status 3"
+}
+
+# Ends the command after two seconds; sh starts background jobs deaf to SIGINT, which the command must hear all the same.
+interrupt() {
+    what="Ctrl-C"
+    checks=$((checks + 1))
+    "$tessera" train mnist --model mlp --epochs 1000 --json "$work/run.json" >"$work/out" 2>"$work/err" &
+    pid=$!
+    tries=0
+    until grep -q "on MNIST" "$work/out" || [ $tries -ge 100 ]; do
+        sleep 0.2
+        tries=$((tries + 1))
+    done
+    sleep 2
+    kill -INT $pid
+    wait $pid
+    got=$?
+    [ $got -eq 130 ] || bad "Ctrl-C: exit status $got, not 130"
+    is result '"interrupted"'
+    [ "$(value steps)" = "$(value losses.#)" ] || bad "Ctrl-C: steps and losses differ"
+    is test_accuracy null
+}
+
+train() {
+    short="train mnist --model mlp --steps 12"
+    run 0 $short --json "$work/run.json"
+    says "mlp on MNIST: 60000 images"
+    says "test accuracy"
+    [ -s "$work/err" ] && bad "train: noise on standard error"
+    is device '"cpu:0"'
+    is backend '"cpu"'
+    is model '"mlp"'
+    is result '"done"'
+    is error null
+    is steps 12
+    is losses.# 12
+    is test_images 10000
+    is driver_allocs_after_warmup 0
+    is programs_built_after_warmup 0
+    is host_syncs_per_step 0.0
+    for field in seed lr samples_per_second peak_bytes reserved_bytes loader_wait_fraction test_loss weights_sha256; do
+        [ -n "$(value $field)" ] || bad "train --json: no $field"
+    done
+    [ "$(value peak_bytes)" -gt 2000000 ] || bad "train: peak_bytes is less than the weights"
+    value weights_sha256 | grep -qE '^"[0-9a-f]{64}"$' || bad "train: weights_sha256 is no SHA-256"
+    first=$(value weights_sha256) initial=$(value initial_weights_sha256)
+    [ "$first" != "$initial" ] || bad "train: the weights did not change"
+    # At first all ten classes look alike: the loss is near log 10 = 2.303. It falls from there.
+    awk -v a="$(value losses.0)" -v z="$(value losses.11)" 'BEGIN { exit !(a > 2.1 && a < 2.5 && z < a) }' ||
+        bad "train: losses from $(value losses.0) to $(value losses.11)"
+
+    # The same seed gives the same bits, another one others; --json - leaves standard output to the JSON.
+    run 0 $short --seed 0 --json -
+    cp "$work/out" "$work/run.json"
+    is weights_sha256 "$first"
+    complains "test accuracy"
+    run 0 $short --seed 1 --json "$work/run.json"
+    [ "$(value initial_weights_sha256)" != "$initial" ] || bad "another seed, the same weights"
+
+    # Two devices: here the same one twice, which must agree in every bit.
+    run 0 train mnist --steps 4 --device cpu,cpu:0 --optimizer sgd --json "$work/run.json"
+    says "reference"
+    says "agrees"
+    is runs.# 2
+    is runs.1.agrees true
+    is runs.1.loss_gap_first 0.0
+    is runs.1.weights_sha256 "$(value runs.0.weights_sha256)"
+    run 0 $short --optimizer adamw --lr 0.01 --batch 50
+    run 0 train mnist --model mlp --steps 1 --batch 60000 --json "$work/run.json"
+    is losses.# 1
+
+    # Lock-step: every operator within its bound, and a device like the first in every bit.
+    for model in cnn mlp; do
+        run 0 train mnist --model $model --lockstep 2 --batch 16 --device cpu,cpu --json "$work/run.json"
+        says "within bounds"
+        is lockstep.# 2
+        is steps_planned 2
+        for device in 0 1; do
+            is lockstep.$device.steps 2
+            is lockstep.$device.same_bits true
+            is lockstep.$device.agrees true
+            is lockstep.$device.gradient_gap 0.0
+            for ratio in loss forward input_gradient weight_gradient; do
+                awk -v r="$(value lockstep.$device.${ratio}_ratio)" 'BEGIN { exit !(r > 0 && r <= 1) }' ||
+                    bad "$what: ${ratio}_ratio is $(value lockstep.$device.${ratio}_ratio)"
+            done
+        done
+    done
+
+    # Less time than the steps need.
+    run 0 train mnist --model mlp --epochs 1000 --budget 1 --json "$work/run.json"
+    is result '"shortened"'
+    [ "$(value steps)" -lt "$(value steps_planned)" ] || bad "budget: all steps were done"
+    awk -v s="$(value train_seconds)" 'BEGIN { exit !(s < 4) }' || bad "budget of 1 s: $(value train_seconds) s"
+
+    # Divergence is a result, not a failure; JSON has no NaN.
+    run 0 train mnist --model mlp --steps 8 --optimizer sgd --lr 1e6 --json "$work/run.json"
+
+    # What cannot be written is found out before the work; what was there stays.
+    run 2 $short --json "$work/no/such/folder/x.json"
+    complains "cannot be written"
+    silent
+    run 2 $short --json "$work"
+    complains "folder"
+    silent
+    echo keep >"$work/keep.json"
+    run 3 $short --device nonsense --json "$work/keep.json"
+    [ "$(cat "$work/keep.json")" = keep ] || bad "a failure changed the old file"
+    [ -z "$(find "$work" -name 'keep.json.*')" ] || bad "a probe was left behind"
+
+    # Data that are not there, or not what they should be.
+    run 2 $short --data "$work/nowhere"
+    complains "$work/nowhere"
+    silent
+    mkdir "$work/data"
+    source=${TESSERA_SOURCE_DIR:-$(dirname "$0")/../..}/data/mnist
+    cp "$source"/*.gz "$work/data"
+    head -c 100000 "$source/train-images-idx3-ubyte.gz" >"$work/data/train-images-idx3-ubyte.gz"
+    run 2 $short --data "$work/data"
+    complains "train-images-idx3-ubyte.gz"
+    complains "end too early"
+    cp "$source/t10k-images-idx3-ubyte.gz" "$work/data/train-images-idx3-ubyte.gz"
+    run 2 $short --data "$work/data"
+    complains "10000 images"
+    complains "60000 labels"
+    TESSERA_DATA_DIR="$work" "$tessera" $short >"$work/out" 2>"$work/err"
+    [ $? -eq 2 ] || bad "TESSERA_DATA_DIR without mnist: not status 2"
+
+    interrupt
+}
+
+# Whether $work/out holds a string, given to printf.
+holds() {
+    grep -qF -e "$(printf "$1")" "$work/out"
+}
+
+# Without escape sequences, and every character beyond ASCII as one x: not every awk counts characters.
+plain() {
+    LC_ALL=C sed -e "s/$(printf '\033')\[[0-9;]*[mK]//g" -e "s/[$(printf '\302')-$(printf '\364')][$(printf '\200')-$(printf '\277')]*/x/g"
+}
+
+terminal() {
+    long="train mnist --model mlp --epochs 100 --budget 3"
+    run 0 $long
+    what="train in a pipe"
+    cat "$work/err" >>"$work/out"
+    holds '\033' && bad "$what: escape sequences"
+    holds '\r' && bad "$what: carriage returns"
+
+    if ! script -qec true /dev/null >/dev/null 2>&1; then
+        echo "skipped: a terminal (there is no script(1))"
+        return
+    fi
+    what="train on a terminal"
+    checks=$((checks + 1))
+    : >"$work/err"
+    TERM=xterm LC_ALL=C.UTF-8 script -qec "stty cols 80; '$tessera' $long" /dev/null >"$work/out" </dev/null || bad "$what: status"
+    holds '\r\033[K' || bad "$what: no bar is redrawn"
+    holds '━' || bad "$what: no bar"
+    holds 'images/s' || bad "$what: no speed"
+    holds 'left' || bad "$what: no remaining time"
+    holds '\033[32m' || bad "$what: no colour"
+    redraws=$(grep -oF -e "$(printf '\r\033[K')" "$work/out" | wc -l)
+    [ "$redraws" -le 80 ] || bad "$what: $redraws redraws in some 4 s"
+    # A bar must not wrap: no frame is wider than 80 columns.
+    tr '\r' '\n' <"$work/out" | plain | awk 'length($0) > 80 { print; exit 1 }' || bad "$what: a line is wider than the terminal"
+
+    what="train on a terminal with NO_COLOR"
+    NO_COLOR=1 TERM=xterm LC_ALL=C script -qec "stty cols 60; '$tessera' $long" /dev/null >"$work/out" </dev/null || bad "$what: status"
+    holds '\033[32m' && bad "$what: colour"
+    holds '\r\033[K' || bad "$what: no bar is redrawn"
+    holds '━' && bad "$what: characters that the locale lacks"
+
+    what="devices on a narrow terminal"
+    TERM=xterm LC_ALL=C.UTF-8 script -qec "stty cols 70; '$tessera' devices" /dev/null >"$work/out" </dev/null || bad "$what: status"
+    sed -n '/DEVICE/,/^.\{0,2\}$/p' "$work/out" | tr -d '\r' | plain |
+        awk 'length($0) > 74 { print; exit 1 }' || bad "$what: a line is too wide"
+}
+
+: >"$work/out"
+: >"$work/err"
+$part
+echo "$part: $checks checks, $failures failures"
+[ $failures -eq 0 ]

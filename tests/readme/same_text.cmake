@@ -1,0 +1,6 @@
+file(READ ${ROOT}/README.md readme)
+file(READ ${ROOT}/examples/mnist.c program)
+string(FIND "${readme}" "${program}" at)
+if(at EQUAL -1)
+  message(FATAL_ERROR "README.md does not hold examples/mnist.c as it is: copy the program into it")
+endif()
