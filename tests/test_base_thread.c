@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "base/thread.h"
 
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -385,6 +386,26 @@ static void counts_processors(void **state)
     unsetenv("TESSERA_NUM_THREADS");
 }
 
+static void a_thread_leaves_a_processor_that_is_taken(void **state)
+{
+    (void)state;
+    cpu_set_t before, after;
+    uint64_t taken[THREADS_MAX / 64];
+    assert_int_equal(sched_getaffinity(0, sizeof before, &before), 0);
+    memset(taken, 0xff, sizeof taken);
+    assert_false(processor_change(taken));
+    for (int i = 0; i < processor_limit(); i++) {
+        if (!CPU_ISSET(i, &before))
+            continue;
+        taken[i / 64] &= ~((uint64_t)1 << (i % 64));
+        assert_true(processor_change(taken)); /* to i, unless the scheduler has moved it since */
+        taken[i / 64] |= (uint64_t)1 << (i % 64);
+        assert_int_equal(sched_getaffinity(0, sizeof after, &after), 0);
+        assert_true(CPU_EQUAL(&before, &after));
+        assert_in_range(processor_current(), 0, processor_limit() - 1);
+    }
+}
+
 static void time_goes_forward(void **state)
 {
     (void)state;
@@ -411,6 +432,7 @@ int main(void)
         cmocka_unit_test(conditions),
         cmocka_unit_test(runs_once),
         cmocka_unit_test(counts_processors),
+        cmocka_unit_test(a_thread_leaves_a_processor_that_is_taken),
         cmocka_unit_test(time_goes_forward),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

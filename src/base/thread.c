@@ -140,6 +140,33 @@ int processor_count(void)
     return quota_of_container(count > THREADS_MAX ? THREADS_MAX : (int)count);
 }
 
+int processor_limit(void)
+{
+    const long limit = sysconf(_SC_NPROCESSORS_CONF);
+    return limit < 1 || limit > THREADS_MAX ? THREADS_MAX : (int)limit;
+}
+
+int processor_current(void)
+{
+    const int at = sched_getcpu();
+    return at < THREADS_MAX ? at : -1;
+}
+
+bool processor_change(const uint64_t taken[THREADS_MAX / 64])
+{
+    cpu_set_t allowed, one;
+    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0)
+        return false;
+    for (int i = 0; i < CPU_SETSIZE && i < THREADS_MAX; i++) {
+        if (!CPU_ISSET(i, &allowed) || (taken[i / 64] >> (i % 64) & 1) != 0)
+            continue;
+        CPU_ZERO(&one);
+        CPU_SET(i, &one);
+        return sched_setaffinity(0, sizeof one, &one) == 0 && sched_setaffinity(0, sizeof allowed, &allowed) == 0;
+    }
+    return false;
+}
+
 tsr_status cpu_count_checked(int *count)
 {
     const char *value = getenv("TESSERA_NUM_THREADS");

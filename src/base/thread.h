@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 typedef pthread_mutex_t mutex;
 typedef pthread_cond_t condition;
@@ -50,6 +51,16 @@ enum { THREADS_MAX = 1024 };
 
 /* The processors that this process may use (affinity, container quota); in [1, THREADS_MAX]. */
 int processor_count(void);
+
+/* One more than the highest number of a processor of this machine, in [1, THREADS_MAX]. */
+int processor_limit(void);
+
+/* The processor that the calling thread is on, in [0, THREADS_MAX), or -1 where it is not known. */
+int processor_current(void);
+
+/* Moves the calling thread to a processor it may use whose bit is not set in `taken` (bit i % 64 of word i / 64), at once;
+ * later it may run anywhere again. False, and nothing changes, where there is none. */
+bool processor_change(const uint64_t taken[THREADS_MAX / 64]);
 
 /* How many threads compute work should use: TESSERA_NUM_THREADS if it is a whole number in [1, THREADS_MAX], else
  * processor_count(). */

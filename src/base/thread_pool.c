@@ -1,7 +1,11 @@
 /* A parallel loop. One word, `state`, says whether a run is open and how many workers are inside it. A worker joins
  * only an open run, so the caller never waits for one that was too slow to wake: on a busy machine a short loop costs
  * no more than doing it alone. Workers that have nothing to do look at the word for a while before they sleep, so that
- * loops which follow each other closely wake nobody. */
+ * loops which follow each other closely wake nobody.
+ *
+ * Schedulers like to wake a worker on the processor of the thread that woke it, and may leave the two there for
+ * milliseconds, at half the speed, with another processor idle. So each marks where it runs, and a worker that finds its
+ * processor taken moves itself. */
 #include "base/thread.h"
 
 #include "base/checked.h"
@@ -46,6 +50,8 @@ struct thread_pool {
 
     _Alignas(64) _Atomic uint64_t state;
     _Alignas(64) atomic_size_t next;
+    _Alignas(64) _Atomic uint64_t taken[THREADS_MAX / 64]; /* processors on which this run's threads began it */
+    int taken_words;                                       /* as many as the machine's processors need */
 
     _Alignas(64) mutex sleep_lock; /* for both conditions */
     condition run_begins;
@@ -72,6 +78,27 @@ static inline void relax(void)
 static bool is_new(uint64_t state, uint64_t joined)
 {
     return (state & OPEN) != 0 && state >> GENERATION_SHIFT != joined;
+}
+
+/* Marks the caller's processor; whether it was marked before. */
+static bool take_processor(thread_pool *pool)
+{
+    const int at = processor_current();
+    if (at < 0 || at / 64 >= pool->taken_words)
+        return false;
+    const uint64_t bit = (uint64_t)1 << (at % 64);
+    return (atomic_fetch_or_explicit(&pool->taken[at / 64], bit, memory_order_relaxed) & bit) != 0;
+}
+
+static void find_own_processor(thread_pool *pool)
+{
+    if (!take_processor(pool) || pool->spin_ns == 0) /* 0: fewer processors than threads */
+        return;
+    uint64_t taken[THREADS_MAX / 64] = {0};
+    for (int i = 0; i < pool->taken_words; i++)
+        taken[i] = atomic_load_explicit(&pool->taken[i], memory_order_relaxed);
+    if (processor_change(taken))
+        take_processor(pool);
 }
 
 static void take_pieces(thread_pool *pool, int worker)
@@ -127,6 +154,7 @@ static void *worker_main(void *argument)
             continue; /* it ended, or another worker joined at the same moment */
 
         joined = state >> GENERATION_SHIFT;
+        find_own_processor(pool);
         take_pieces(pool, self->index);
 
         const uint64_t left = atomic_fetch_sub(&pool->state, 1) - 1;
@@ -164,6 +192,9 @@ static void run_with_workers(thread_pool *pool, void (*task)(void *, size_t, int
     pool->count = count;
     pool->piece = max_size(count / ((size_t)pool->size * PIECES_PER_WORKER), 1);
     atomic_store_explicit(&pool->next, 0, memory_order_relaxed);
+    for (int i = 0; i < pool->taken_words; i++)
+        atomic_store_explicit(&pool->taken[i], 0, memory_order_relaxed);
+    take_processor(pool);
 
     const uint64_t generation = (atomic_load(&pool->state) >> GENERATION_SHIFT) + 1;
     atomic_store(&pool->state, generation << GENERATION_SHIFT | OPEN);
@@ -223,7 +254,10 @@ thread_pool *thread_pool_create(int threads)
     }
 
     /* With more threads than processors a worker that spins keeps another from its work. */
-    *pool = (thread_pool){.size = 1, .spin_ns = wanted <= processor_count() ? SPIN_NS : 0, .workers = workers};
+    *pool = (thread_pool){.size = 1,
+                          .spin_ns = wanted <= processor_count() ? SPIN_NS : 0,
+                          .workers = workers,
+                          .taken_words = (processor_limit() + 63) / 64};
     mutex_init(&pool->run_lock);
     mutex_init(&pool->sleep_lock);
     condition_init(&pool->run_begins);
