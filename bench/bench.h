@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/dynlib.h"
 #include "base/json.h"
+#include "base/thread.h"
 #include "tessera/tessera.h"
 
 enum { BENCH_RUNS = 9 };
@@ -23,6 +24,8 @@ typedef struct bench {
     const char *devices; /* --device: a list, or "all" */
     const char *json_path;
     bench_sgemm *sgemm; /* NULL where OpenBLAS is not installed: no ratio then */
+    void (*set_sgemm_threads)(int);
+    int threads;
     json out;
     bool failed;
 } bench;
@@ -43,6 +46,8 @@ static inline bool bench_begin(bench *b, int argc, char **argv)
     static const char *const names[] = {"libopenblas.so.0", "libopenblas.so", NULL};
     dynlib *blas = dynlib_open(names); /* stays open: its threads outlive a close */
     b->sgemm = blas != NULL ? (bench_sgemm *)dynlib_symbol(blas, "cblas_sgemm") : NULL;
+    b->set_sgemm_threads = blas != NULL ? (void (*)(int))dynlib_symbol(blas, "openblas_set_num_threads") : NULL;
+    b->threads = cpu_count();
     if (b->sgemm == NULL)
         printf("OpenBLAS is not installed: no ratios\n");
     json_begin_object(&b->out);
@@ -63,6 +68,16 @@ static inline int bench_end(bench *b)
     return b->failed ? 4 : 0;
 }
 
+/* Whether `name` is one of a list with commas. */
+static inline bool bench_is_named(const char *list, const char *name)
+{
+    const size_t n = strlen(name);
+    for (const char *at = list; at != NULL; at = strchr(at, ',') ? strchr(at, ',') + 1 : NULL)
+        if (strncmp(at, name, n) == 0 && (at[n] == '\0' || at[n] == ','))
+            return true;
+    return false;
+}
+
 /* body on every device that was asked for. */
 static inline void bench_each_device(bench *b, void (*body)(bench *, tsr_device *))
 {
@@ -70,11 +85,10 @@ static inline void bench_each_device(bench *b, void (*body)(bench *, tsr_device 
     size_t count = 0;
     tsr_device_list(rows, 32, &count);
     for (size_t i = 0; i < count && i < 32; i++) {
-        const char *at = strstr(b->devices, rows[i].id);
-        const size_t n = strlen(rows[i].id);
-        const bool named = at != NULL && (at[n] == '\0' || at[n] == ',') && (at == b->devices || at[-1] == ',');
-        const bool bare = strcmp(b->devices, rows[i].backend) == 0;
-        if (strcmp(rows[i].backend, "null") == 0 || (strcmp(b->devices, "all") != 0 && !named && !bare))
+        const bool first = i == 0 || strcmp(rows[i].backend, rows[i - 1].backend) != 0;
+        if (strcmp(rows[i].backend, "null") == 0 ||
+            !(strcmp(b->devices, "all") == 0 || bench_is_named(b->devices, rows[i].id) ||
+              (first && bench_is_named(b->devices, rows[i].backend))))
             continue;
         tsr_device *device = tsr_device_open(rows[i].id);
         if (device == NULL) {
@@ -85,8 +99,6 @@ static inline void bench_each_device(bench *b, void (*body)(bench *, tsr_device 
         printf("%s: %s\n", rows[i].id, rows[i].name);
         body(b, device);
         tsr_device_close(device);
-        if (bare)
-            break;
     }
 }
 
@@ -94,6 +106,13 @@ static inline int bench_by_time(const void *a, const void *b)
 {
     const double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
+}
+
+/* The CPU device sets OpenBLAS to one thread, since it brings its own; as a yardstick it has as many as the device. */
+static inline void bench_yardstick_threads(const bench *b)
+{
+    if (b->set_sgemm_threads != NULL)
+        b->set_sgemm_threads(b->threads);
 }
 
 /* What is measured: one turn of each side; ends with the device idle. */

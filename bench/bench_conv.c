@@ -51,6 +51,7 @@ static bool their_turn(void *p)
 {
     context *c = p;
     const conv_shape *s = c->s;
+    bench_yardstick_threads(c->b);
     for (int64_t i = 0; i < s->n; i++) {
         c->b->sgemm(101, 111, 111, (int)s->o, (int)c->pixels, (int)c->depth, 1, c->a, (int)c->depth, c->bb,
                     (int)c->pixels, 0, c->c, (int)c->pixels);

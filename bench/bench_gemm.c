@@ -42,6 +42,7 @@ static bool their_turn(void *p)
 {
     context *c = p;
     const gemm_shape *s = c->s;
+    bench_yardstick_threads(c->b);
     for (int64_t i = 0; i < s->batch; i++)
         c->b->sgemm(101, s->ta ? 112 : 111, s->tb ? 112 : 111, (int)s->m, (int)s->n, (int)s->k, 1,
                     c->a + i * s->m * s->k, (int)(s->ta ? s->m : s->k), c->bb + i * s->k * s->n,

@@ -24,6 +24,7 @@ use_caches() {
 # A newer lavapipe than the distribution's, where drivers.sh has one. What the caller has chosen already wins.
 use_drivers() {
     local files
+    export POCL_AFFINITY=1   # else Linux may leave PoCL's threads on one processor, at half the speed
     export NODEVICE_SELECT=1 # Mesa's device-select layer looks for a display; there is nothing to show here
     [ -z "${VK_DRIVER_FILES:-}${VK_ICD_FILENAMES:-}" ] || return 0
     files=$(scripts/drivers.sh)

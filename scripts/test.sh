@@ -88,7 +88,7 @@ valgrind_training() (
 # The tests come last: what CI reads is their summary.
 all() {
     local failed=0 phase
-    for phase in release; do
+    for phase in "scripts/format.sh --check" clang_build "sanitized asan" valgrind_training release; do
         say "$phase"
         $phase || { say "FAILED: $phase"; failed=1; }
     done

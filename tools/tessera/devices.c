@@ -166,8 +166,9 @@ static void print_variable(const char *name, int width)
 static void print_environment(void)
 {
     static const char *const names[] = {
-        "TESSERA_DEVICE",  "TESSERA_CACHE_DIR", "TESSERA_DATA_DIR", "TESSERA_LOG",      "TESSERA_NUM_THREADS",
-        "OCL_ICD_VENDORS", "POCL_DEVICES",      "VK_DRIVER_FILES",  "VK_ICD_FILENAMES", "CUDA_VISIBLE_DEVICES",
+        "TESSERA_DEVICE",      "TESSERA_CACHE_DIR", "TESSERA_DATA_DIR",     "TESSERA_LOG",
+        "TESSERA_NUM_THREADS", "OCL_ICD_VENDORS",   "POCL_DEVICES",         "POCL_AFFINITY",
+        "VK_DRIVER_FILES",     "VK_ICD_FILENAMES",  "CUDA_VISIBLE_DEVICES",
     };
     int width = 0;
     char folder[PATH_SIZE];
