@@ -41,9 +41,11 @@ static tsr_tensor *unary(const char *name, tsr_tensor *x, const tsr_attr *attrs,
 UNARY(neg)
 UNARY(abs)
 UNARY(square)
-UNARY(reciprocal) UNARY(sqrt) UNARY(rsqrt) UNARY(exp) UNARY(exp2) UNARY(expm1) UNARY(log) UNARY(log2) UNARY(log10)
-    UNARY(log1p) UNARY(sin) UNARY(cos) UNARY(tan) UNARY(tanh) UNARY(erf) UNARY(erfc) UNARY(sigmoid) UNARY(relu)
-        UNARY(silu) UNARY(gelu) UNARY(gelu_tanh) UNARY(softplus) static tsr_tensor *f_leaky_relu(tsr_tensor **x)
+UNARY(reciprocal)
+UNARY(sqrt)
+UNARY(rsqrt) UNARY(exp) UNARY(exp2) UNARY(expm1) UNARY(log) UNARY(log2) UNARY(log10) UNARY(log1p) UNARY(sin) UNARY(cos)
+    UNARY(tan) UNARY(tanh) UNARY(erf) UNARY(erfc) UNARY(sigmoid) UNARY(relu) UNARY(silu) UNARY(gelu) UNARY(gelu_tanh)
+        UNARY(softplus) static tsr_tensor *f_leaky_relu(tsr_tensor **x)
 {
     return tsr_leaky_relu(x[0], 0.1);
 }
@@ -67,8 +69,8 @@ static tsr_tensor *f_affine(tsr_tensor **x)
 BINARY(add)
 BINARY(sub)
 BINARY(mul)
-BINARY(div) BINARY(pow) BINARY(maximum) BINARY(minimum)
-    BINARY(matmul) static tsr_tensor *ternary(const char *name, tsr_tensor **x)
+BINARY(div)
+BINARY(pow) BINARY(maximum) BINARY(minimum) BINARY(matmul) static tsr_tensor *ternary(const char *name, tsr_tensor **x)
 {
     tsr_tensor *y = NULL;
     const tsr_attr value = {.name = "value", .kind = TSR_ATTR_FLOAT, .f = 0.7};

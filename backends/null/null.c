@@ -337,4 +337,4 @@ static tsr_status null_queue_wait(hal_queue *queue, hal_event *event)
 /* ---- the table ------------------------------------------------------------------------------------------------- */
 
 #define FILL(entry) .entry = null_##entry,
-const hal_backend null_backend = {.name = "null", HAL_ENTRIES(FILL).lose = null_lose};
+const hal_backend null_backend = {.name = "null", .for_tests = true, HAL_ENTRIES(FILL).lose = null_lose};

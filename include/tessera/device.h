@@ -49,6 +49,20 @@ TSR_API void tsr_device_close(tsr_device *device);
 TSR_API const char *tsr_device_id(const tsr_device *device);
 TSR_API tsr_status tsr_device_describe(tsr_device *device, tsr_device_info *info);
 
+/* What a device's kernels do with numbers where drivers differ, found by computing with chosen ones. */
+typedef struct tsr_arithmetic {
+    bool contracts;          /* f32 a + b * c is rounded once although two roundings are asked for */
+    bool rounds_to_nearest;  /* f32 sums and products, ties to even */
+    bool flushes_subnormals; /* of f32, as operands or results */
+    bool keeps_nan;          /* NaN comes out of NaN, and of inf - inf */
+    bool keeps_signed_zero;
+    bool
+        rounds_f16; /* stores to f16 round to nearest, with subnormals and infinity; false where f16 cannot be stored */
+} tsr_arithmetic;
+
+/* Runs a kernel or two and waits for them; equal bits across devices stand on the answer (docs/determinism.md). */
+TSR_API tsr_status tsr_device_probe(tsr_device *device, tsr_arithmetic *arithmetic);
+
 /* Waits until everything queued on the device is done. */
 TSR_API tsr_status tsr_device_sync(tsr_device *device);
 

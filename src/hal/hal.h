@@ -61,16 +61,6 @@ typedef enum hal_feature {
     HAL_FEATURE_FLOAT64 = 1 << 3
 } hal_feature;
 
-/* What the probe at open found about arithmetic; printed by `tessera devices`. */
-typedef struct hal_arithmetic {
-    bool probed;
-    bool contracts;          /* a * b + c was fused although it must not be */
-    bool flushes_subnormals; /* of f32 */
-    bool rounds_to_nearest;  /* f32 add and multiply */
-    bool keeps_nan;
-    bool keeps_signed_zero;
-} hal_arithmetic;
-
 typedef struct hal_device_info {
     char name[128]; /* "llvmpipe (LLVM 15.0.6, 256 bits)" */
     char vendor[64];
@@ -159,6 +149,7 @@ typedef struct hal_gemm {
 
 struct hal_backend {
     const char *name; /* lower case, the device strings' first part */
+    bool for_tests;   /* nobody misses it */
 
     /* Number of devices of this backend now; 0 with TSR_OK where the driver is absent, and then `why` (≥ 256 bytes) gets a
      * sentence that says what is missing and the remedy. Opens nothing that lasts. Idempotent. */
@@ -243,9 +234,11 @@ struct hal_event {
     X(enumerate)                                                                                                       \
     X(info)                                                                                                            \
     X(open)                                                                                                            \
-    X(close) X(queue_create) X(queue_destroy) X(buffer_alloc) X(buffer_free) X(buffer_map) X(write) X(copy) X(fill)    \
-        X(kernel_create) X(kernel_destroy) X(launch) X(event_create) X(event_destroy) X(event_record) X(event_query)   \
-            X(event_sync) X(event_elapsed) X(queue_wait) X(flush) X(sync) X(device_status)
+    X(close)                                                                                                           \
+    X(queue_create)                                                                                                    \
+    X(queue_destroy) X(buffer_alloc) X(buffer_free) X(buffer_map) X(write) X(copy) X(fill) X(kernel_create)            \
+        X(kernel_destroy) X(launch) X(event_create) X(event_destroy) X(event_record) X(event_query) X(event_sync)      \
+            X(event_elapsed) X(queue_wait) X(flush) X(sync) X(device_status)
 
 /* ---- the registry ---------------------------------------------------------------------------------------------- */
 

@@ -35,13 +35,20 @@ static tsr_device_info *list_devices(size_t *count)
     return rows;
 }
 
+/* What only an open device tells. */
+typedef struct finding {
+    bool usable;
+    tsr_arithmetic arithmetic;
+} finding;
+
 /* Opens each device for a moment: only then all is known of it, and whether it works at all. */
-static void look_closer(tsr_device_info *rows, size_t count, bool *usable)
+static void look_closer(tsr_device_info *rows, size_t count, finding *found)
 {
     for (size_t i = 0; i < count; i++) {
         tsr_device *device = tsr_device_open(rows[i].id);
-        usable[i] = device != NULL && tsr_device_describe(device, &rows[i]) == TSR_OK;
-        if (!usable[i])
+        found[i].usable = device != NULL && tsr_device_describe(device, &rows[i]) == TSR_OK &&
+                          tsr_device_probe(device, &found[i].arithmetic) == TSR_OK;
+        if (!found[i].usable)
             snprintf(rows[i].notes, sizeof rows[i].notes, "cannot be used: %.200s", tsr_last_error());
         tsr_device_close(device);
     }
@@ -58,9 +65,23 @@ static const char *dtypes_text(uint32_t dtypes, char *out, size_t size)
     return out;
 }
 
+/* "f32 to nearest, …": what differs from the rule of docs/determinism.md stands in capitals. */
+static const char *arithmetic_text(const tsr_device_info *d, const tsr_arithmetic *a, char *out, size_t size)
+{
+    const bool stores_f16 = (d->dtypes & 1u << TSR_F16) != 0;
+    snprintf(out, size, "%s, %s, subnormals %s, NaN %s, -0 %s%s",
+             a->rounds_to_nearest ? "to nearest" : "NOT TO NEAREST", a->contracts ? "CONTRACTED" : "not contracted",
+             a->flushes_subnormals ? "FLUSHED" : "kept", a->keeps_nan ? "kept" : "LOST",
+             a->keeps_signed_zero ? "kept" : "LOST",
+             !stores_f16     ? ""
+             : a->rounds_f16 ? ", f16 to nearest"
+                             : ", f16 NOT TO NEAREST");
+    return out;
+}
+
 /* ---- for programs ------------------------------------------------------------------------------------------------- */
 
-static void put_device(json *j, const tsr_device_info *d, bool usable)
+static void put_device(json *j, const tsr_device_info *d, const finding *found)
 {
     json_begin_object(j);
     json_put_string(j, "id", d->id);
@@ -83,17 +104,31 @@ static void put_device(json *j, const tsr_device_info *d, bool usable)
     json_begin_array(j);
     json_end_array(j);
     json_put_string(j, "notes", d->notes);
-    json_put_bool(j, "usable", usable);
+    json_put_bool(j, "usable", found->usable);
+    json_key(j, "arithmetic");
+    if (found->usable) {
+        const tsr_arithmetic *a = &found->arithmetic;
+        json_begin_object(j);
+        json_put_bool(j, "rounds_to_nearest", a->rounds_to_nearest);
+        json_put_bool(j, "contracts", a->contracts);
+        json_put_bool(j, "flushes_subnormals", a->flushes_subnormals);
+        json_put_bool(j, "keeps_nan", a->keeps_nan);
+        json_put_bool(j, "keeps_signed_zero", a->keeps_signed_zero);
+        json_put_bool(j, "rounds_f16", a->rounds_f16);
+        json_end_object(j);
+    } else {
+        json_null(j);
+    }
     json_end_object(j);
 }
 
-static int print_json(const tsr_device_info *rows, const bool *usable, size_t count)
+static int print_json(const tsr_device_info *rows, const finding *found, size_t count)
 {
     json j = {0};
     const char *document;
     json_begin_array(&j);
     for (size_t i = 0; i < count; i++)
-        put_device(&j, &rows[i], usable[i]);
+        put_device(&j, &rows[i], &found[i]);
     json_end_array(&j);
     const bool ok = json_finish(&j, &document) == TSR_OK;
     if (ok)
@@ -106,7 +141,7 @@ static int print_json(const tsr_device_info *rows, const bool *usable, size_t co
 
 /* ---- for people --------------------------------------------------------------------------------------------------- */
 
-static void print_devices(const tsr_device_info *rows, const bool *usable, size_t count)
+static void print_devices(const tsr_device_info *rows, const finding *found, size_t count)
 {
     table t = {0};
     table_column(&t, "DEVICE", ALIGN_LEFT, false);
@@ -116,8 +151,8 @@ static void print_devices(const tsr_device_info *rows, const bool *usable, size_
     table_column(&t, "DTYPES", ALIGN_LEFT, false);
     for (size_t i = 0; i < count; i++) {
         const tsr_device_info *d = &rows[i];
-        char dtypes[64];
-        table_row(&t, usable[i] ? STYLE_NONE : STYLE_BAD);
+        char dtypes[64], arithmetic[160];
+        table_row(&t, found[i].usable ? STYLE_NONE : STYLE_BAD);
         table_cell(&t, "%s", d->id);
         table_cell(&t, "%s", d->name[0] != '\0' ? d->name : "?");
         table_cell(&t, "%s", d->software ? "software" : "hardware");
@@ -129,6 +164,8 @@ static void print_devices(const tsr_device_info *rows, const bool *usable, size_
             table_note(&t, "vendor: %s", d->vendor);
         if (d->notes[0] != '\0')
             table_note(&t, "note: %s", d->notes);
+        if (found[i].usable)
+            table_note(&t, "arithmetic: %s", arithmetic_text(d, &found[i].arithmetic, arithmetic, sizeof arithmetic));
     }
     if (count == 0)
         puts("No device at all.");
@@ -191,23 +228,23 @@ static int run(const void *settings, const char *subject)
     size_t count = 0;
     (void)subject;
     tsr_device_info *rows = list_devices(&count);
-    bool *usable = rows == NULL ? NULL : host_alloc_zeroed(count, sizeof *usable);
-    if (usable == NULL) {
+    finding *found = rows == NULL ? NULL : host_alloc_zeroed(count, sizeof *found);
+    if (found == NULL) {
         complain("%s", tsr_last_error());
         host_free(rows);
         return EXIT_DEVICE_FAILED;
     }
-    look_closer(rows, count, usable);
+    look_closer(rows, count, found);
     int status = count > 0 ? EXIT_DONE : EXIT_NO_DEVICE;
     if (s->json) {
-        const int printed = print_json(rows, usable, count);
+        const int printed = print_json(rows, found, count);
         status = printed != EXIT_DONE ? printed : status;
     } else {
-        print_devices(rows, usable, count);
+        print_devices(rows, found, count);
         print_missing();
         print_environment();
     }
-    host_free(usable);
+    host_free(found);
     host_free(rows);
     return status;
 }
