@@ -289,7 +289,8 @@ static void words_mean_what_the_page_says(void **state)
     catalogue_find("selftest_four/i64", HAL_CLASS_CPU)->native[ISA_BASELINE]((void *[]){m, n}, four, grid, 0, 1);
     for (int i = 0; i < WORDS; i++) {
         assert_true(y[i] == x[i] * x[i] + x[i | 3] - (float)(i % 4 + 1));
-        assert_true(n[i] == m[i] * m[i] + m[i | 3] - (i % 4 + 1));
+        const uint64_t square = (uint64_t)m[i] * (uint64_t)m[i]; /* integers wrap */
+        assert_true((uint64_t)n[i] == square + (uint64_t)m[i | 3] - (uint64_t)(i % 4 + 1));
     }
     catalogue_find("selftest_words/f32", HAL_CLASS_CPU)->native[ISA_BASELINE]((void *[]){x, y}, words_f32, grid, 0, 1);
     catalogue_find("selftest_words/i64", HAL_CLASS_CPU)->native[ISA_BASELINE]((void *[]){m, n}, words_i64, grid, 0, 1);

@@ -240,7 +240,7 @@ static void matmul_gradients(const run *r)
     compare(r, "d w", tsr_grad(w), expected, sums, 12, INTEGERS);
     reference((host_matrix){va + 20, 0, 1, 5}, (host_matrix){vg, 24, 6, 1}, 2, 5, 6, 4, expected, sums);
     compare(r, "d b of batches", tsr_grad(b), expected, sums, 4, INTEGERS);
-    free(vb);
+    free(vb), free(vg);
 
     /* vectors */
     tsr_tensor *x = random_tensor(r, TSR_F32, 1, (int64_t[]){5}, INTEGERS, 15, &vb);

@@ -14,15 +14,24 @@ typedef struct probe_case {
     float a, b, c;
 } probe_case;
 
-enum { CONTRACTED, SUBNORMAL_RESULT, SUBNORMAL_OPERAND, NEAREST_FIRST, NEAREST_LAST = NEAREST_FIRST + 3, ZERO, NAN_FIRST, NAN_LAST };
+enum {
+    CONTRACTED,
+    SUBNORMAL_RESULT,
+    SUBNORMAL_OPERAND,
+    NEAREST_FIRST,
+    NEAREST_LAST = NEAREST_FIRST + 3,
+    ZERO,
+    NAN_FIRST,
+    NAN_LAST
+};
 
 static const probe_case f32_cases[] = {
     [CONTRACTED] = {-0x1.002p0f, 0x1.001p0f, 0x1.001p0f}, /* the product's last bit, 2^-24, survives only unrounded */
     [SUBNORMAL_RESULT] = {0, 0x1p-126f, 0.5f},
     [SUBNORMAL_OPERAND] = {0, 0x1p-130f, 0x1p20f},
-    [NEAREST_FIRST] = {1, 0x1p-24f, 1},    /* a tie, to the even 1 */
-    {0x1.000002p0f, 0x1p-24f, 1},          /* a tie, up to the even one */
-    {1, 0x1.8p-24f, 1},                    /* up */
+    [NEAREST_FIRST] = {1, 0x1p-24f, 1},        /* a tie, to the even 1 */
+    {0x1.000002p0f, 0x1p-24f, 1},              /* a tie, up to the even one */
+    {1, 0x1.8p-24f, 1},                        /* up */
     [NEAREST_LAST] = {0, 0x1.000002p0f, 1.5f}, /* a tie of the product */
     [ZERO] = {-0.0f, 0, -1},
     [NAN_FIRST] = {NAN, 1, 1},
