@@ -34,7 +34,9 @@ TSR_API tsr_module *tsr_sigmoid_create(void);
 /* Merges all dimensions from `first` on. */
 TSR_API tsr_module *tsr_flatten_create(int first);
 /* Applies modules one after the other; owns them. `modules` ends at `count`; a NULL among them (a constructor that failed)
- * destroys the others and gives NULL, so constructors can be nested in one expression. */
+ * destroys the others and gives NULL, so constructors can be nested in one expression. (C leaves open in which order they then
+ * run, and so which random numbers each takes; compilers go from left to right. Where that is not enough, create them one
+ * by one.) */
 TSR_API tsr_module *tsr_sequential_create(tsr_module *const *modules, size_t count);
 #define TSR_SEQUENTIAL(...)                                                                                            \
     tsr_sequential_create((tsr_module *[]){__VA_ARGS__}, sizeof((tsr_module *[]){__VA_ARGS__}) / sizeof(tsr_module *))

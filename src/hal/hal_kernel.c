@@ -117,7 +117,9 @@ static tsr_status check_binding(const hal_device *device, const hal_binding *bin
         return fail(TSR_INVALID_ARGUMENT, "%s: binding %u is at offset %zu, no multiple of its element size %zu", what,
                     (unsigned)slot, binding->offset, element);
     if (binding->length > device->info.max_binding_bytes)
-        return fail(TSR_UNSUPPORTED, "%s: binding %u has %zu bytes; a kernel on %s (%s) can reach %llu through one",
+        return fail(TSR_UNSUPPORTED,
+                    "%s: binding %u has %zu bytes; a kernel on %s (%s) can reach %llu through one: split the tensor, "
+                    "or use a smaller batch",
                     what, (unsigned)slot, binding->length, hal_device_id(device), device->info.name,
                     (unsigned long long)device->info.max_binding_bytes);
     return TSR_OK;
