@@ -34,7 +34,7 @@ done
 
 # ---- what is here -------------------------------------------------------------------------------------------------------
 
-loader_knows() { ldconfig -p 2>/dev/null | grep -qF "$1 "; }
+loader_knows() { ldconfig -p 2>/dev/null | grep -F "$1 " >/dev/null; } # not -q: ldconfig would meet a closed pipe
 
 # Unpacks .gpu-pack, if there is one, and puts it behind what the machine itself has.
 use_pack() {

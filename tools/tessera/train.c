@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/cache.h"
 #include "base/memory.h"
 #include "command.h"
 #include "lockstep.h"
@@ -202,6 +203,17 @@ static int run_locked(job *j)
     return exit_status(write_json(j), failed, agree);
 }
 
+/* No failure: the next start compiles again. The CPU device's kernels are in the library. */
+static void warn_of_cache(const job *j)
+{
+    bool compiles = false;
+    for (size_t i = 0; i < j->count; i++)
+        compiles = compiles || (j->devices[i] != NULL && strncmp(tsr_device_id(j->devices[i]), "cpu:", 4) != 0);
+    const char *problem = compiles ? cache_problem() : NULL;
+    if (problem != NULL)
+        complain("%s", problem);
+}
+
 static int run_job(job *j)
 {
     const train_settings *s = j->settings;
@@ -212,6 +224,7 @@ static int run_job(job *j)
     const int status = s->devices == NULL ? add_device(j, NULL) : add_listed(j, s->devices);
     if (status != EXIT_DONE)
         return status;
+    warn_of_cache(j);
     if (s->lockstep > 0)
         return run_locked(j);
     run_all(j);
