@@ -1,5 +1,5 @@
-/* f64 functions, which GLSL lacks, between prelude.glsl and common.k: within 8 ulp (ERFC 10, POW 2 |y ln x| eps), loops
- * where a series is long, since f64 is for gradient checks and references, not for speed. */
+/* f64 functions, which GLSL lacks, between prelude.glsl and common.k: within 8 ulp (ERFC 10, POW 2 |y ln x| eps), since
+ * f64 is for gradient checks and references, not for speed. */
 
 #define F64_HIGH(v) (unpackDouble2x32(v).y)
 #define F64_LOW(v) (unpackDouble2x32(v).x)
@@ -14,13 +14,24 @@ FN(double) scaled_by_f64(double v, int k)
     return v * power_of_two(k >> 1) * power_of_two(k - (k >> 1));
 }
 
-/* e^r - 1 for |r| <= 0.36: Taylor, whose rest is r^15 / 15! */
+/* e^r - 1 for |r| <= 0.36: Taylor, whose rest is r^15 / 15!. Not a loop: Mesa 22's llvmpipe ends a kernel's loops after 65535
+ * rounds altogether, and a long row of a softmax comes to more if each element has 14. */
 FN(double) expm1_near(double r)
 {
-    double t = R_f64(0.0);
-    for (int n = 14; n > 0; n--)
-        t = (t + R_f64(1.0)) * r / F64(n);
-    return t;
+    double t = R_f64(1.0) / R_f64(87178291200.0);
+    t = t * r + R_f64(1.0) / R_f64(6227020800.0);
+    t = t * r + R_f64(1.0) / R_f64(479001600.0);
+    t = t * r + R_f64(1.0) / R_f64(39916800.0);
+    t = t * r + R_f64(1.0) / R_f64(3628800.0);
+    t = t * r + R_f64(1.0) / R_f64(362880.0);
+    t = t * r + R_f64(1.0) / R_f64(40320.0);
+    t = t * r + R_f64(1.0) / R_f64(5040.0);
+    t = t * r + R_f64(1.0) / R_f64(720.0);
+    t = t * r + R_f64(1.0) / R_f64(120.0);
+    t = t * r + R_f64(1.0) / R_f64(24.0);
+    t = t * r + R_f64(1.0) / R_f64(6.0);
+    t = t * r + R_f64(1.0) / R_f64(2.0);
+    return r + r * r * t;
 }
 
 FN(double) EXP_f64(double x)
@@ -54,9 +65,19 @@ FN(double) LOG_f64(double x)
     m = SELECT(upper, m * R_f64(0.5), m);
     e += SELECT(upper, 1, 0) - SELECT(small, 54, 0);
     const double f = m - R_f64(1.0), s = f / (R_f64(2.0) + f), z = s * s;
-    double t = R_f64(0.0);
-    for (int n = 27; n > 1; n -= 2)
-        t = (t + R_f64(2.0) / F64(n)) * z;
+    double t = R_f64(2.0) / R_f64(27.0) * z;
+    t = (t + R_f64(2.0) / R_f64(25.0)) * z;
+    t = (t + R_f64(2.0) / R_f64(23.0)) * z;
+    t = (t + R_f64(2.0) / R_f64(21.0)) * z;
+    t = (t + R_f64(2.0) / R_f64(19.0)) * z;
+    t = (t + R_f64(2.0) / R_f64(17.0)) * z;
+    t = (t + R_f64(2.0) / R_f64(15.0)) * z;
+    t = (t + R_f64(2.0) / R_f64(13.0)) * z;
+    t = (t + R_f64(2.0) / R_f64(11.0)) * z;
+    t = (t + R_f64(2.0) / R_f64(9.0)) * z;
+    t = (t + R_f64(2.0) / R_f64(7.0)) * z;
+    t = (t + R_f64(2.0) / R_f64(5.0)) * z;
+    t = (t + R_f64(2.0) / R_f64(3.0)) * z;
     const double half_square = R_f64(0.5) * f * f;
     const double ln = F64(e) * R_f64(0.693147180369123816490) -
                       ((half_square - (s * (half_square + t) + F64(e) * R_f64(1.90821492927058770002e-10))) - f);
