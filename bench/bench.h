@@ -17,6 +17,8 @@
 
 enum { BENCH_RUNS = 9 };
 
+#define BENCH_SECONDS 10.0 /* after which a measurement ends with the runs it has */
+
 typedef void bench_sgemm(int order, int transpose_a, int transpose_b, int m, int n, int k, float alpha, const float *a,
                          int lda, const float *b, int ldb, float beta, float *c, int ldc);
 
@@ -118,12 +120,15 @@ static inline void bench_yardstick_threads(const bench *b)
 /* What is measured: one turn of each side; ends with the device idle. */
 typedef bool bench_turn(void *context);
 
-/* Median seconds of a turn of each side, in interleaved runs of at least 20 ms. theirs may be NULL. */
+/* Median seconds of a turn of each side, in interleaved runs of at least 20 ms; fewer runs where they take long. theirs may
+ * be NULL. */
 static inline bool bench_pair(bench_turn *ours, bench_turn *theirs, void *context, double *our_time, double *their_time)
 {
     double times[2][BENCH_RUNS];
     bench_turn *sides[2] = {ours, theirs};
-    for (int run = -1; run < BENCH_RUNS; run++)
+    const double start = clock_seconds();
+    int runs = 0;
+    for (int run = -1; run < BENCH_RUNS && (run < 1 || clock_seconds() - start < BENCH_SECONDS); run++, runs = run)
         for (int side = 0; side < (theirs == NULL ? 1 : 2); side++) {
             /* OpenBLAS's threads spin for some time on the processors that the other side needs. */
             if (theirs != NULL)
@@ -143,11 +148,11 @@ static inline bool bench_pair(bench_turn *ours, bench_turn *theirs, void *contex
             if (run >= 0)
                 times[side][run] = (clock_seconds() - begin) / turns;
         }
-    qsort(times[0], BENCH_RUNS, sizeof times[0][0], bench_by_time);
-    *our_time = times[0][BENCH_RUNS / 2];
+    qsort(times[0], (size_t)runs, sizeof times[0][0], bench_by_time);
+    *our_time = times[0][runs / 2];
     if (theirs != NULL) {
-        qsort(times[1], BENCH_RUNS, sizeof times[1][0], bench_by_time);
-        *their_time = times[1][BENCH_RUNS / 2];
+        qsort(times[1], (size_t)runs, sizeof times[1][0], bench_by_time);
+        *their_time = times[1][runs / 2];
     }
     return true;
 }

@@ -10,6 +10,7 @@ consumer=$(cd "$(dirname "$0")/consumer" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 failed=0
+if command -v ninja >/dev/null; then export CMAKE_GENERATOR=Ninja; fi # there may be no make
 
 wrong() { echo "FAILED: $*"; failed=1; }
 

@@ -175,10 +175,30 @@
 #else
 #define FMA_f32(a, b, c) mad(a, b, c)
 #endif
-#define FLOOR_f32(x) floor(x)
-#define CEIL_f32(x) ceil(x)
-#define TRUNC_f32(x) trunc(x)
-#define ROUND_f32(x) rint(x)
+/* Not the built-in functions: PoCL 6.0 with LLVM 19 makes 16 lanes of them between two shifts of their bits (bf16) into a mask
+ * of those bits. From 2^23 on every f32 is whole; below, adding that rounds. All keep the sign of a zero. */
+float round_plain(float x)
+{
+    const float size = fabs(x), near = (size + 8388608.0f) - 8388608.0f;
+    return copysign(size < 8388608.0f ? near : size, x);
+}
+float floor_plain(float x)
+{
+    const float near = round_plain(x);
+    return near > x ? near - 1.0f : near;
+}
+float ceil_plain(float x)
+{
+    return -floor_plain(-x);
+}
+float trunc_plain(float x)
+{
+    return copysign(floor_plain(fabs(x)), x);
+}
+#define FLOOR_f32(x) floor_plain(x)
+#define CEIL_f32(x) ceil_plain(x)
+#define TRUNC_f32(x) trunc_plain(x)
+#define ROUND_f32(x) round_plain(x)
 #define ABS_f32(x) fabs(x)
 
 #define FMA_f64(a, b, c) fma(a, b, c)
