@@ -17,7 +17,7 @@ limit=600
 make_pack() {
     rm -rf "$pack" && mkdir -p "$pack"
     (cd "$pack" && apt-get -q download ninja-build glslang-tools spirv-tools opencl-c-headers libvulkan-dev libvulkan1 \
-        ocl-icd-libopencl1 zlib1g zlib1g-dev libcmocka0 libcmocka-dev libopenblas0-pthread libgfortran5 libquadmath0) ||
+        ocl-icd-libopencl1 zlib1g zlib1g-dev libjansson4 libjansson-dev libcmocka0 libcmocka-dev libopenblas0-pthread libgfortran5 libquadmath0) ||
         die "the packages could not be downloaded; apt-get update may help"
     say "$(du -sh "$pack" | cut -f 1) in .gpu-pack: take it along with the source tree"
 }
@@ -47,7 +47,8 @@ use_pack() {
         for deb in "$pack"/*.deb; do dpkg -x "$deb" "$tree"; done
         # An absolute link would lead out of the folder.
         ln -sf "$(find "$tree" -name 'libz.so.1.*' -print -quit)" "$tree/usr/lib/$triplet/libz.so"
-        for name in libvulkan.so.1 libOpenCL.so.1 libopenblas.so.0 libgfortran.so.5 libquadmath.so.0 libcmocka.so.0; do
+        ln -sf "$(find "$tree" -name 'libjansson.so.4.*' -print -quit)" "$tree/usr/lib/$triplet/libjansson.so"
+        for name in libvulkan.so.1 libOpenCL.so.1 libopenblas.so.0 libgfortran.so.5 libquadmath.so.0 libcmocka.so.0 libjansson.so.4; do
             if ! loader_knows $name; then
                 file=$(find "$tree/usr" -name $name -print -quit)
                 [ -z "$file" ] || ln -sf "$(realpath "$file")" "$tree/needed/$name"
@@ -71,7 +72,7 @@ look_around() {
     finds_library libOpenCL.so.1 || missing+=("libOpenCL.so.1 (no OpenCL devices)")
     finds_library libopenblas.so.0 || missing+=("libopenblas.so.0 (slow products on the cpu device)")
     local header
-    for header in zlib.h vulkan/vulkan.h CL/cl.h; do
+    for header in zlib.h jansson.h vulkan/vulkan.h CL/cl.h; do
         finds_header $header || missing+=("$header (the build needs it)")
     done
 }

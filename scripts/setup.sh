@@ -12,6 +12,7 @@
 build_packages=(
     gcc libc6-dev cmake ninja-build ccache
     zlib1g-dev                    # MNIST files are gzip
+    libjansson-dev                # the headers of safetensors files are JSON
     opencl-headers libvulkan-dev  # headers only: drivers are opened at run time
     glslang-tools spirv-tools     # kernels to SPIR-V
 )
@@ -43,7 +44,7 @@ if ! have apt-get || ! have dpkg-query; then
         exit 0
     fi
     die "no apt-get here, and ${absent[*]} not found. Needed: a C11 compiler, CMake 3.22, Ninja, glslang and spirv-tools," \
-        "the headers of zlib, OpenCL and Vulkan; to run: OpenBLAS and the drivers of your devices; for tests: cmocka."
+        "the headers of zlib, jansson, OpenCL and Vulkan; to run: OpenBLAS and the drivers of your devices; for tests: cmocka."
 fi
 
 mapfile -t names < <(printf '%s\n' "${packages[@]}" | tr '|' '\n')

@@ -7,7 +7,7 @@
 #   --asan       with address and undefined-behaviour sanitizers, on the CPU device alone
 #   --tsan       with the thread sanitizer, on the CPU device alone
 #   --valgrind   a short training on the CPU device under Valgrind
-#   --all        format check, clang build, sanitizers, Valgrind, then all tests; what CI does (CI=true)
+#   --all        format check, clang build, fuzzers, sanitizers, Valgrind, then all tests; what CI does (CI=true)
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
 
@@ -50,6 +50,17 @@ clang_options=(-DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ -DTESSERA_A
 clang() { configure clang release "${clang_options[@]}" && build_for_tests clang && run_ctest clang; }
 clang_build() { configure clang release "${clang_options[@]}" && build clang; }
 
+# Each parser of strangers' files, for some seconds.
+fuzzers() {
+    if ! echo 'int LLVMFuzzerTestOneInput(const char *p, unsigned long n) { return p == 0 && n > 0; }' |
+        command clang -x c -fsanitize=fuzzer,address,undefined - -o build/fuzzer-probe 2>/dev/null; then
+        say "skipped: the fuzzers, since clang's runtime (libclang-rt) is not installed"
+        return 0
+    fi
+    configure fuzz release "${clang_options[@]}" -DTESSERA_FUZZ=ON && build fuzz fuzz_idx fuzz_safetensors &&
+        ctest --test-dir build/fuzz --output-on-failure --no-tests=error -j "$jobs" -R '^fuzz_'
+}
+
 # In a process of its own, since it hides the drivers: theirs are not the leaks and races to be found.
 sanitized() (
     hide_drivers
@@ -89,7 +100,7 @@ valgrind_training() (
 # The tests come last: what CI reads is their summary.
 all() {
     local failed=0 phase
-    for phase in "scripts/format.sh --check" clang_build "sanitized asan" valgrind_training release; do
+    for phase in "scripts/format.sh --check" clang_build fuzzers "sanitized asan" valgrind_training release; do
         say "$phase"
         $phase || { say "FAILED: $phase"; failed=1; }
     done

@@ -47,9 +47,15 @@ UNARY(rsqrt)
 UNARY(exp)
 UNARY(exp2)
 UNARY(expm1)
-UNARY(log) UNARY(log2) UNARY(log10) UNARY(log1p) UNARY(sin) UNARY(cos) UNARY(tan) UNARY(tanh) UNARY(erf) UNARY(erfc)
-    UNARY(sigmoid) UNARY(relu) UNARY(silu) UNARY(gelu) UNARY(gelu_tanh)
-        UNARY(softplus) static tsr_tensor *f_leaky_relu(tsr_tensor **x)
+UNARY(log)
+UNARY(log2)
+UNARY(log10)
+UNARY(log1p)
+UNARY(sin)
+UNARY(cos)
+UNARY(tan)
+UNARY(tanh) UNARY(erf) UNARY(erfc) UNARY(sigmoid) UNARY(relu) UNARY(silu) UNARY(gelu) UNARY(gelu_tanh)
+    UNARY(softplus) static tsr_tensor *f_leaky_relu(tsr_tensor **x)
 {
     return tsr_leaky_relu(x[0], 0.1);
 }

@@ -46,6 +46,9 @@ TSR_API tsr_batches *tsr_batches_create(tsr_dataset *dataset, tsr_device *device
 TSR_API void tsr_batches_destroy(tsr_batches *batches);
 /* Starts an epoch from its beginning. */
 TSR_API tsr_status tsr_batches_epoch(tsr_batches *batches, uint64_t epoch);
+/* The place: the epoch and how many of its samples were given; and going there, so that the batches to come are the same. */
+TSR_API void tsr_batches_place(const tsr_batches *batches, uint64_t *epoch, int64_t *sample);
+TSR_API tsr_status tsr_batches_seek(tsr_batches *batches, uint64_t epoch, int64_t sample);
 /* The next batch as tensors of the current scope: inputs [n, sample…] f32, targets [n] i64. *count is n, 0 at the epoch's end (then the
  * tensors are NULL). The upload does not wait for the device. */
 TSR_API tsr_status tsr_batches_next(tsr_batches *batches, tsr_tensor **inputs, tsr_tensor **targets, int64_t *count);

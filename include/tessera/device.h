@@ -85,6 +85,15 @@ TSR_API tsr_device_counters tsr_device_counters_get(tsr_device *device);
  * calls give the same numbers on every device. The seed of a device that was never seeded is 0. */
 TSR_API tsr_status tsr_seed(tsr_device *device, uint64_t seed);
 
+/* Where a device's random numbers are: setting it makes the numbers to come the same again. */
+typedef struct tsr_random_state {
+    uint64_t seed;
+    uint64_t draws;      /* calls of uniform, normal and dropout since tsr_seed */
+    uint64_t host_draws; /* parameters initialised since */
+} tsr_random_state;
+TSR_API tsr_random_state tsr_random_state_get(tsr_device *device);
+TSR_API tsr_status tsr_random_state_set(tsr_device *device, const tsr_random_state *state);
+
 #ifdef __cplusplus
 }
 #endif

@@ -8,6 +8,7 @@
 #include "tessera/autograd.h"
 #include "tessera/data.h"
 #include "tessera/device.h"
+#include "tessera/io.h"
 #include "tessera/memory.h"
 #include "tessera/nn.h"
 #include "tessera/ops.h"

@@ -14,6 +14,18 @@ enum { PATH_SIZE = 4096 }; /* of a buffer that holds any usual path */
  * bytes (SIZE_MAX: no limit) is TSR_OUT_OF_RANGE; no such file TSR_NOT_FOUND. On failure *bytes is NULL. */
 tsr_status file_read_all(const char *path, uint8_t **bytes, size_t *size, size_t limit);
 
+/* A regular file open for reads at any place. */
+typedef struct file_reader file_reader;
+/* *size is its length now. TSR_NOT_FOUND where there is none, TSR_IO_ERROR also for what is no regular file. */
+tsr_status file_reader_open(const char *path, file_reader **reader, uint64_t *size);
+/* Exactly `size` bytes from `offset` on; TSR_CORRUPT_DATA where the file has become shorter. */
+tsr_status file_reader_at(const file_reader *reader, uint64_t offset, void *bytes, size_t size);
+void file_reader_close(file_reader *reader); /* NULL is fine */
+
+/* Makes room for a new file at `path`: what is there stays, and gets the second name path.1; what had that becomes
+ * path.2, and so on up to path.(keep - 1), beyond which files are removed. With keep 1, or no file, nothing happens. */
+tsr_status file_rotate(const char *path, int keep);
+
 /* Puts a file of exactly this content at `path`, or leaves what was there: written beside it under another name, synced
  * to the disk, and renamed. A symbolic link is followed. What is no regular file (/dev/stdout) is written to. */
 tsr_status file_write_atomic(const char *path, const void *bytes, size_t size);

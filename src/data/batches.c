@@ -14,6 +14,7 @@ struct tsr_batches {
     tsr_device *device;
     tsr_batches_options options;
     uint32_t *order;
+    uint64_t epoch;
     int64_t next; /* place in the order */
     float *inputs;
     int64_t *targets; /* both: room for a batch */
@@ -23,6 +24,7 @@ struct tsr_batches {
 static void set_order(tsr_batches *b, uint64_t epoch)
 {
     const uint32_t n = (uint32_t)b->dataset->count;
+    b->epoch = epoch;
     for (uint32_t i = 0; i < n; i++)
         b->order[i] = i;
     if (!b->options.shuffle)
@@ -83,6 +85,24 @@ tsr_status tsr_batches_epoch(tsr_batches *b, uint64_t epoch)
         return TSR_INVALID_ARGUMENT;
     set_order(b, epoch);
     b->next = 0;
+    return TSR_OK;
+}
+
+void tsr_batches_place(const tsr_batches *b, uint64_t *epoch, int64_t *sample)
+{
+    *epoch = b == NULL ? 0 : b->epoch;
+    *sample = b == NULL ? 0 : b->next;
+}
+
+tsr_status tsr_batches_seek(tsr_batches *b, uint64_t epoch, int64_t sample)
+{
+    if (b == NULL)
+        return TSR_INVALID_ARGUMENT;
+    if (sample < 0 || sample > b->dataset->count)
+        return fail(TSR_OUT_OF_RANGE, "an epoch has %lld samples; there is no place %lld in it",
+                    (long long)b->dataset->count, (long long)sample);
+    set_order(b, epoch);
+    b->next = sample;
     return TSR_OK;
 }
 

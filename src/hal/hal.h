@@ -240,8 +240,15 @@ struct hal_event {
     X(buffer_alloc)                                                                                                    \
     X(buffer_free)                                                                                                     \
     X(buffer_map)                                                                                                      \
-    X(write) X(copy) X(fill) X(kernel_create) X(kernel_destroy) X(launch) X(event_create) X(event_destroy)             \
-        X(event_record) X(event_query) X(event_sync) X(event_elapsed) X(queue_wait) X(flush) X(sync) X(device_status)
+    X(write)                                                                                                           \
+    X(copy)                                                                                                            \
+    X(fill)                                                                                                            \
+    X(kernel_create)                                                                                                   \
+    X(kernel_destroy)                                                                                                  \
+    X(launch)                                                                                                          \
+    X(event_create)                                                                                                    \
+    X(event_destroy) X(event_record) X(event_query) X(event_sync) X(event_elapsed) X(queue_wait) X(flush) X(sync)      \
+        X(device_status)
 
 /* ---- the registry ---------------------------------------------------------------------------------------------- */
 

@@ -15,8 +15,9 @@
     X(matmul)                                                                                                          \
     X(linear)                                                                                                          \
     X(conv2d)                                                                                                          \
-    X(max_pool2d) X(avg_pool2d) X(sum) X(mean) X(max) X(argmax) X(softmax) X(log_softmax) X(cross_entropy)             \
-        X(batch_norm2d) X(dropout) X(where)
+    X(max_pool2d)                                                                                                      \
+    X(avg_pool2d)                                                                                                      \
+    X(sum) X(mean) X(max) X(argmax) X(softmax) X(log_softmax) X(cross_entropy) X(batch_norm2d) X(dropout) X(where)
 
 #define DECLARE(name) extern const op_row op_##name;
 ROWS(DECLARE)

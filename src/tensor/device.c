@@ -232,16 +232,35 @@ tsr_device_counters tsr_device_counters_get(tsr_device *device)
                                  .host_waits = c.host_waits};
 }
 
+tsr_status tsr_random_state_set(tsr_device *device, const tsr_random_state *state)
+{
+    if (device == NULL || state == NULL)
+        return fail(TSR_INVALID_ARGUMENT, "tsr_random_state_set: an argument is NULL");
+    mutex_lock(&device->generator_lock);
+    device->seed = state->seed;
+    device->draws = state->draws;
+    device->host_draws = state->host_draws;
+    const tsr_status status = generator_write(device);
+    mutex_unlock(&device->generator_lock);
+    return status;
+}
+
+tsr_random_state tsr_random_state_get(tsr_device *device)
+{
+    tsr_random_state state = {0};
+    if (device == NULL)
+        return state;
+    mutex_lock(&device->generator_lock);
+    state = (tsr_random_state){device->seed, device->draws, device->host_draws};
+    mutex_unlock(&device->generator_lock);
+    return state;
+}
+
 tsr_status tsr_seed(tsr_device *device, uint64_t seed)
 {
     if (device == NULL)
         return fail(TSR_INVALID_ARGUMENT, "tsr_seed: the device is NULL");
-    mutex_lock(&device->generator_lock);
-    device->seed = seed;
-    device->draws = device->host_draws = 0;
-    const tsr_status status = generator_write(device);
-    mutex_unlock(&device->generator_lock);
-    return status;
+    return tsr_random_state_set(device, &(tsr_random_state){.seed = seed});
 }
 
 uint64_t device_next_draw(tsr_device *device)

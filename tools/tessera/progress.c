@@ -1,5 +1,6 @@
 #include "progress.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -82,6 +83,17 @@ void progress_show(progress *p, int64_t done, int64_t total, double loss, double
     } else {
         fprintf(stderr, "%s: %sstep %lld of %lld%s\n", p->label, p->phase, (long long)done, (long long)total, text);
     }
+}
+
+void progress_note(progress *p, const char *format, ...)
+{
+    va_list arguments;
+    progress_end(p);
+    fprintf(stderr, "%s: ", p->label);
+    va_start(arguments, format);
+    vfprintf(stderr, format, arguments);
+    va_end(arguments);
+    fputc('\n', stderr);
 }
 
 void progress_end(progress *p)

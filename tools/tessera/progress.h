@@ -6,6 +6,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/compiler.h"
+
 typedef struct progress {
     const char *label; /* "vulkan:0" */
     const char *phase; /* before the count: "test " or "" */
@@ -22,6 +24,9 @@ void progress_show(progress *p, int64_t done, int64_t total, double loss, double
 
 /* Whether progress_show would draw now: for values that are dear to get. */
 bool progress_due(const progress *p);
+
+/* A line of its own, "vulkan:0: …"; the bar comes back below it. */
+void progress_note(progress *p, const char *format, ...) PRINTF_LIKE(2, 3);
 
 /* Takes the bar away. */
 void progress_end(progress *p);

@@ -153,6 +153,7 @@ static void put_run(json *j, const train_settings *s, const train_run *r)
     json_put_string(j, "error", r->end == TRAIN_FAILED ? r->error : NULL);
     json_put_int(j, "steps_planned", r->steps_planned);
     json_put_int(j, "steps", r->steps);
+    json_put_int(j, "resumed_after", r->resumed_after);
     json_key(j, "losses");
     json_begin_array(j);
     for (int64_t i = 0; i < r->steps; i++)
@@ -214,7 +215,7 @@ bool report_write(json *j, const char *path)
 }
 
 /* The file is replaced when the work is done, through another one beside it: so it is the folder that must allow that. */
-bool report_writable(const char *path)
+bool report_writable(const char *name, const char *path)
 {
     struct stat about;
     char beside[PATH_SIZE];
@@ -222,11 +223,11 @@ bool report_writable(const char *path)
         return true;
     if (stat(path, &about) == 0 && !S_ISREG(about.st_mode)) {
         if (S_ISDIR(about.st_mode))
-            complain("--json %s: it is a folder; name a file in it", path);
+            complain("--%s %s: it is a folder; name a file in it", name, path);
         else if (access(path, W_OK) == 0)
             return true;
         else
-            complain("--json %s: %s", path, strerror(errno));
+            complain("--%s %s: %s", name, path, strerror(errno));
         return false;
     }
     char *target = realpath(path, NULL); /* a link is followed; NULL where nothing is there yet */
@@ -234,7 +235,7 @@ bool report_writable(const char *path)
     free(target);
     const int descriptor = length > 0 && (size_t)length < sizeof beside ? mkstemp(beside) : (errno = ENAMETOOLONG, -1);
     if (descriptor < 0) {
-        complain("--json %s: it cannot be written there (%s); name a file in a folder that you may write to", path,
+        complain("--%s %s: it cannot be written there (%s); name a file in a folder that you may write to", name, path,
                  strerror(errno));
         return false;
     }

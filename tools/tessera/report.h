@@ -18,9 +18,9 @@ void report_run(const train_run *run, FILE *out);
 /* The comparison of several. */
 void report_table(const train_run *runs, size_t count, FILE *out);
 
-/* Where JSON is to go: found out before the work, so that it is not lost. "-" is standard output. False, with the complaint
+/* Where the file of --`name` is to go: found out before the work, so that it is not lost. "-" is standard output. False, with the complaint
  * printed, where it cannot be written. */
-bool report_writable(const char *path);
+bool report_writable(const char *name, const char *path);
 
 /* One run as an object, several under "runs". */
 void report_runs(json *j, const train_settings *settings, const train_run *runs, size_t count);

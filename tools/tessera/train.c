@@ -35,6 +35,12 @@ static const option options[] = {
      "in place of training: N steps in which every device starts from the first\none's weights, each operator checked "
      "against its bound",
      1, 1e6, NULL},
+    {"save", "FILE", OPTION_TEXT, FIELD(save), "the state of the training, at its end or when it is interrupted", 0, 0,
+     NULL},
+    {"save-every", "N", OPTION_INT, FIELD(save_every), "and after every N steps", 1, 1e9, NULL},
+    {"keep", "N", OPTION_INT, FIELD(keep), "so many of these files: FILE, FILE.1, …; 2 if not given", 1, 100, NULL},
+    {"resume", "FILE", OPTION_TEXT, FIELD(resume), "goes on from there; begins where there is no such file yet", 0, 0,
+     NULL},
     {"data", "DIR", OPTION_TEXT, FIELD(data),
      "the folder of the four MNIST files; the ones that ship with\ntessera if not given", 0, 0, NULL},
     {"json", "FILE", OPTION_TEXT, FIELD(json), "results as JSON (docs/json.md); - for standard output", 0, 0, NULL},
@@ -47,6 +53,7 @@ static void set_defaults(void *settings)
     s->optimizer = "adam";
     s->epochs = 1;
     s->batch = 64;
+    s->keep = 2;
 }
 
 /* ---- devices ------------------------------------------------------------------------------------------------------ */
@@ -203,6 +210,21 @@ static int run_locked(job *j)
     return exit_status(write_json(j), failed, agree);
 }
 
+/* A state is of one training. */
+static bool check_files(const job *j)
+{
+    const train_settings *s = j->settings;
+    if (s->save == NULL && s->resume == NULL && s->save_every == 0)
+        return true;
+    if (s->save == NULL && s->save_every > 0)
+        complain("--save-every: --save FILE tells where to");
+    else if (j->count != 1 || s->lockstep > 0)
+        complain("--save and --resume are for a training on one device");
+    else
+        return s->save == NULL || report_writable("save", s->save);
+    return false;
+}
+
 /* No failure: the next start compiles again. The CPU device's kernels are in the library. */
 static void warn_of_cache(const job *j)
 {
@@ -224,6 +246,8 @@ static int run_job(job *j)
     const int status = s->devices == NULL ? add_device(j, NULL) : add_listed(j, s->devices);
     if (status != EXIT_DONE)
         return status;
+    if (!check_files(j))
+        return EXIT_USAGE;
     warn_of_cache(j);
     if (s->lockstep > 0)
         return run_locked(j);
@@ -235,7 +259,7 @@ static int run(const void *settings, const char *subject)
 {
     const train_settings *s = settings;
     (void)subject; /* mnist is the only one so far */
-    if (s->json != NULL && !report_writable(s->json))
+    if (s->json != NULL && !report_writable("json", s->json))
         return EXIT_USAGE;
     job *j = host_alloc_zeroed(1, sizeof *j);
     if (j == NULL)

@@ -13,9 +13,11 @@
 
 typedef struct train_settings {
     const char *model, *optimizer, *devices, *data, *json;
+    const char *save, *resume; /* NULL: neither */
     int64_t epochs, steps, batch, lockstep;
-    double lr;     /* 0: the optimizer's usual one */
-    double budget; /* seconds of training a device may take; 0: no limit */
+    int64_t save_every, keep; /* steps between two files, 0: one at the end; files kept */
+    double lr;                /* 0: the optimizer's usual one */
+    double budget;            /* seconds of training a device may take; 0: no limit */
     uint64_t seed;
 } train_settings;
 
@@ -33,7 +35,8 @@ typedef struct train_run {
     char error[512];
 
     int64_t steps_planned, steps;
-    float *losses; /* of each step; host memory, freed by train_run_free */
+    int64_t resumed_after; /* steps that an earlier run had done; 0: none */
+    float *losses;         /* of each step; host memory, freed by train_run_free */
     int64_t images;
 
     int64_t test_images; /* 0: not tested */
@@ -62,6 +65,8 @@ void train_run_free(train_run *run);
 /* What train_mnist.c and lockstep.c build alike. */
 tsr_optimizer *train_optimizer(const train_settings *settings, tsr_module *model);
 double train_learning_rate(const train_settings *settings);
+/* One line of what a saved state must share with the training that goes on from it. */
+void train_settings_text(const train_settings *settings, char *text, size_t size);
 
 /* The SHA-256 of all parameters in order; see docs/json.md. */
 tsr_status weights_hash(const tsr_module *model, char hex[SHA256_HEX_SIZE]);

@@ -8,10 +8,12 @@
 #include "base/checked.h"
 #include "base/clock.h"
 #include "base/compiler.h"
+#include "base/file.h"
 #include "base/memory.h"
 #include "models.h"
 #include "progress.h"
 #include "tessera/autograd.h"
+#include "tessera/io.h"
 #include "tessera/memory.h"
 #include "tessera/ops.h"
 #include "train.h"
@@ -38,7 +40,9 @@ typedef struct trainer {
     progress bar;
     uint64_t epoch;
 
+    int64_t first;                    /* where this run began: steps that a resumed one had done */
     int64_t queued, flushed, arrived; /* steps, or batches of the test */
+    int64_t saved;                    /* the step of the latest file */
     int64_t ahead;
     float *values; /* what arrived */
     int64_t total; /* where the bar ends */
@@ -62,11 +66,17 @@ static double recent_loss(const trainer *t)
     return n > 0 ? sum / (double)n : -1;
 }
 
+/* Steps that arrived after the warm-up. */
+static int64_t steps_measured(const trainer *t)
+{
+    return t->arrived - t->first - WARMUP_STEPS;
+}
+
 static void show(trainer *t)
 {
     if (!progress_due(&t->bar))
         return;
-    const int64_t since = t->arrived - WARMUP_STEPS;
+    const int64_t since = steps_measured(t);
     const double seconds = clock_seconds() - t->warm_began;
     const double rate = since > 0 && t->warm_began > 0 && seconds > 0 ? (double)since / seconds : -1; /* steps */
     progress_show(&t->bar, t->arrived, t->total, recent_loss(t), rate > 0 ? rate * t->unit : -1,
@@ -125,7 +135,7 @@ static tsr_status catch_up(trainer *t)
 static void set_ahead(trainer *t)
 {
     const double seconds = clock_seconds() - t->warm_began;
-    const int64_t since = t->arrived - WARMUP_STEPS;
+    const int64_t since = steps_measured(t);
     if (since > 0 && seconds > 0) {
         const double steps = (double)since / seconds * ahead_seconds;
         t->ahead = steps < AHEAD_MIN ? AHEAD_MIN : steps > AHEAD_MAX ? AHEAD_MAX : (int64_t)steps;
@@ -197,7 +207,7 @@ static tsr_status end_warmup(trainer *t)
 static void fit_budget(trainer *t, double began)
 {
     const double budget = t->settings->budget, now = clock_seconds(), measured = now - t->warm_began;
-    const int64_t since = t->arrived - WARMUP_STEPS;
+    const int64_t since = steps_measured(t);
     if (budget <= 0 || since < 1)
         return;
     if (measured >= fmin(1.0, budget / 10) && now - t->fitted >= fmin(1.0, budget / 10)) {
@@ -213,6 +223,73 @@ static void fit_budget(trainer *t, double began)
         t->total = t->queued;
 }
 
+/* ---- saving and resuming ------------------------------------------------------------------------------------------ */
+
+static tsr_training training_of(trainer *t, char *settings, size_t size)
+{
+    train_settings_text(t->settings, settings, size);
+    return (tsr_training){.model = t->model,
+                          .optimizer = t->optimizer,
+                          .batches = t->batches,
+                          .step = t->arrived,
+                          .settings = settings,
+                          .losses = t->values,
+                          .losses_capacity = (size_t)t->run->steps_planned};
+}
+
+/* Between two steps, with all losses here. What it costs the driver is no step's. */
+static tsr_status save_now(trainer *t)
+{
+    char settings[256];
+    const tsr_device_counters before = tsr_device_counters_get(t->device);
+    tsr_status status = catch_up(t);
+    if (status != TSR_OK)
+        return status;
+    const tsr_training state = training_of(t, settings, sizeof settings);
+    status = tsr_training_save(&state, t->settings->save, (int)t->settings->keep);
+    const tsr_device_counters after = tsr_device_counters_get(t->device);
+    t->warm.driver_allocations += after.driver_allocations - before.driver_allocations;
+    t->warm.programs_built += after.programs_built - before.programs_built;
+    t->warm.host_waits += after.host_waits - before.host_waits;
+    t->saved = t->arrived;
+    return status;
+}
+
+static bool save_due(const trainer *t)
+{
+    const int64_t every = t->settings->save_every;
+    return t->settings->save != NULL && every > 0 && t->queued > t->first && t->queued % every == 0;
+}
+
+/* A file that cannot be read does not end the training where one before it can. */
+static tsr_status resume(trainer *t)
+{
+    const char *path = t->settings->resume;
+    char settings[256], older[PATH_SIZE];
+    tsr_training state = training_of(t, settings, sizeof settings);
+    tsr_status status = tsr_training_load(&state, path);
+    for (int i = 1; status == TSR_CORRUPT_DATA && i < t->settings->keep; i++) {
+        snprintf(older, sizeof older, "%.4000s.%d", path, i);
+        if (!file_exists(older))
+            break;
+        progress_note(&t->bar, "%s; going on from %s", tsr_last_error(), older);
+        status = tsr_training_load(&state, older);
+    }
+    if (status == TSR_NOT_FOUND && !file_exists(path)) {
+        progress_note(&t->bar, "there is no %s yet: the training begins", path);
+        tsr_clear_error();
+        return TSR_OK;
+    }
+    if (status != TSR_OK)
+        return status;
+    int64_t sample;
+    tsr_batches_place(t->batches, &t->epoch, &sample);
+    t->first = t->queued = t->flushed = t->arrived = t->saved = state.step;
+    t->run->resumed_after = state.step;
+    progress_note(&t->bar, "going on after step %lld", (long long)state.step);
+    return TSR_OK;
+}
+
 static tsr_status train_steps(trainer *t)
 {
     const double began = clock_seconds();
@@ -221,31 +298,36 @@ static tsr_status train_steps(trainer *t)
         status = scoped_step(t);
         if (status == TSR_OK)
             status = follow(t);
-        if (status == TSR_OK && t->queued == WARMUP_STEPS)
+        if (status == TSR_OK && t->queued == t->first + WARMUP_STEPS)
             status = end_warmup(t);
-        if (t->queued > WARMUP_STEPS) {
+        if (t->queued > t->first + WARMUP_STEPS) {
             set_ahead(t);
             fit_budget(t, began);
         }
+        if (status == TSR_OK && save_due(t))
+            status = save_now(t);
     }
     const tsr_device_counters last = tsr_device_counters_get(t->device);
     if (status == TSR_OK)
         status = catch_up(t);
 
+    const int64_t done = t->queued - t->first;
     train_run *r = t->run;
     const double now = clock_seconds();
     r->train_seconds = now - began;
     r->steps = t->arrived;
-    if (t->queued <= WARMUP_STEPS) /* too short for a warm-up: its speed is that of the first steps */
+    if (done > 0 && done <= WARMUP_STEPS) /* too short for a warm-up: its speed is that of the first steps */
         r->samples_per_second = (double)r->images / r->train_seconds;
-    if (t->queued > WARMUP_STEPS) {
+    if (done > WARMUP_STEPS) {
         const double seconds = now - t->warm_began;
         r->samples_per_second = seconds > 0 ? (double)(r->images - t->warm_images) / seconds : 0;
         r->loader_wait_fraction = seconds > 0 ? t->loader_seconds / seconds : 0;
         r->driver_allocs_after_warmup = last.driver_allocations - t->warm.driver_allocations;
         r->programs_built_after_warmup = last.programs_built - t->warm.programs_built;
-        r->host_syncs_per_step = (double)(last.host_waits - t->warm.host_waits) / (double)(t->queued - WARMUP_STEPS);
+        r->host_syncs_per_step = (double)(last.host_waits - t->warm.host_waits) / (double)(done - WARMUP_STEPS);
     }
+    if (status == TSR_OK && t->settings->save != NULL && (t->saved != t->arrived || t->arrived == 0))
+        status = save_now(t); /* interrupted ones too */
     return status;
 }
 
@@ -323,7 +405,7 @@ static tsr_status test_scoped(trainer *t, tsr_dataset *data)
     const int64_t n = test_size(t, tsr_dataset_count(data));
     predictions p = {tsr_empty(t->device, TSR_I64, 1, &n), tsr_empty(t->device, TSR_I64, 1, &n), 0};
     tsr_status status = p.found == NULL || p.right == NULL ? tsr_last_status() : TSR_OK;
-    t->queued = t->flushed = t->arrived = 0;
+    t->first = t->queued = t->flushed = t->arrived = 0;
     t->total = (n + TEST_BATCH - 1) / TEST_BATCH;
     t->ahead = AHEAD_MIN;
     while (status == TSR_OK && p.count < n && !interrupted()) {
@@ -372,6 +454,12 @@ double train_learning_rate(const train_settings *s)
     return s->lr > 0 ? s->lr : strcmp(s->optimizer, "sgd") == 0 ? 0.01 : 1e-3;
 }
 
+void train_settings_text(const train_settings *s, char *text, size_t size)
+{
+    snprintf(text, size, "mnist %s, batch %lld, %s %.17g, seed %llu", s->model, (long long)s->batch, s->optimizer,
+             train_learning_rate(s), (unsigned long long)s->seed);
+}
+
 tsr_optimizer *train_optimizer(const train_settings *s, tsr_module *model)
 {
     const double lr = train_learning_rate(s);
@@ -402,7 +490,8 @@ static tsr_status prepare(trainer *t, tsr_dataset *data)
     t->values = host_alloc_zeroed((size_t)t->total, sizeof *t->values);
     t->unit = (double)min_i64(s->batch, tsr_dataset_count(data));
     t->ahead = AHEAD_MIN;
-    return t->values == NULL ? tsr_last_status() : weights_hash(t->model, t->run->initial_weights_sha256);
+    tsr_status made = t->values == NULL ? tsr_last_status() : weights_hash(t->model, t->run->initial_weights_sha256);
+    return made == TSR_OK && s->resume != NULL ? resume(t) : made;
 }
 
 static tsr_status measure_memory(trainer *t)
