@@ -9,8 +9,10 @@
     X(reshape)                                                                                                         \
     X(permute)                                                                                                         \
     X(slice)                                                                                                           \
-    X(expand) X(clone) X(cast) X(matmul) X(linear) X(conv2d) X(max_pool2d) X(avg_pool2d) X(sum) X(mean) X(max)         \
-        X(argmax) X(softmax) X(log_softmax) X(cross_entropy) X(batch_norm2d) X(dropout) X(where)
+    X(expand)                                                                                                          \
+    X(clone) X(cast) X(matmul) X(linear) X(conv2d) X(max_pool2d) X(avg_pool2d) X(sum) X(mean) X(max) X(argmax)         \
+        X(softmax) X(log_softmax) X(cross_entropy) X(batch_norm2d) X(dropout) X(where) X(masked_fill) X(bitwise_not)   \
+            X(nan_to_num)
 
 #define DECLARE(name) extern const op_row op_##name;
 ROWS(DECLARE)
