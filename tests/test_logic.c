@@ -18,7 +18,8 @@ static bool is_one_of_few(tsr_dtype d)
 }
 
 /* Small whole numbers that the dtype holds, cast to it, as [rows, cols]; the same on the host. */
-static tsr_tensor *small_numbers(const run *r, tsr_dtype dtype, int64_t rows, int64_t cols, uint32_t seed, double *values)
+static tsr_tensor *small_numbers(const run *r, tsr_dtype dtype, int64_t rows, int64_t cols, uint32_t seed,
+                                 double *values)
 {
     float f[64];
     assert_true(rows * cols <= 64);
@@ -60,8 +61,8 @@ static void expect_values(const run *r, const char *what, tsr_tensor *y, const d
 /* ---- comparisons and logic: any dtype to bool; [5, 7] with [1, 7], and with a transposed operand ---- */
 
 enum { EQ, NE, LT, LE, GT, GE, AND, OR, XOR, COMPARISONS };
-static const char *const comparisons[] = {"eq",          "ne",         "lt",         "le", "gt", "ge",
-                                          "logical_and", "logical_or", "logical_xor"};
+static const char *const comparisons[] = {"eq", "ne",          "lt",         "le",         "gt",
+                                          "ge", "logical_and", "logical_or", "logical_xor"};
 
 static bool holds(int which, double a, double b)
 {
@@ -240,9 +241,7 @@ static int64_t shifted(int64_t a, int64_t by, int bits, bool left)
 /* As the dtype keeps it. */
 static int64_t wrapped(int64_t v, tsr_dtype dtype)
 {
-    return dtype == TSR_I32 ? (int64_t)(int32_t)(uint32_t)(uint64_t)v
-           : dtype == TSR_U8 ? (int64_t)(uint8_t)v
-                             : v;
+    return dtype == TSR_I32 ? (int64_t)(int32_t)(uint32_t)(uint64_t)v : dtype == TSR_U8 ? (int64_t)(uint8_t)v : v;
 }
 
 static void read_integers(const run *r, tsr_tensor *t, int64_t *out)
@@ -288,7 +287,8 @@ static void bits_on(const run *r)
 {
     static const char *const names[] = {"bitwise_and",        "bitwise_or",          "bitwise_xor",
                                         "bitwise_left_shift", "bitwise_right_shift", "bitwise_not"};
-    static const int64_t a[] = {0, 1, -1, 12345678901, -987654321, INT32_MAX, INT32_MIN, 255, 170, 85, INT64_MAX, INT64_MIN, 7};
+    static const int64_t a[] = {0,   1,   -1, 12345678901, -987654321, INT32_MAX, INT32_MIN,
+                                255, 170, 85, INT64_MAX,   INT64_MIN,  7};
     static const int64_t b[] = {1, 3, 31, 32, 63, 64, -1, 200, 8, 7, 2, 0, 33};
     enum { N = 13 };
     const tsr_dtype dtypes[] = {TSR_I32, TSR_I64, TSR_U8};
@@ -385,7 +385,8 @@ static void test_remainders(void **state)
 /* In f64, where each target has functions of its own; f32's bits are in kernel_devices, its bounds in kernel_math. */
 static void angles_on(const run *r)
 {
-    static const double v[] = {0.0, -0.0, 1, -1, 0.3, -2.5, 1e-200, 1e200, 3e5, -7e-5, (double)INFINITY, -(double)INFINITY, (double)NAN};
+    static const double v[] = {
+        0.0, -0.0, 1, -1, 0.3, -2.5, 1e-200, 1e200, 3e5, -7e-5, (double)INFINITY, -(double)INFINITY, (double)NAN};
     enum { K = 13, N = K * K };
     double a[N], b[N];
     const int64_t n = N;

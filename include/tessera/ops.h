@@ -154,13 +154,40 @@ TSR_API tsr_tensor *tsr_avg_pool2d(tsr_tensor *x, const tsr_pool2d_options *opti
 /* ---- reductions over any axes --------------------------------------------------------------------------------- */
 
 /* `axes` holds `count` axes in [-rank, rank), each once; count 0 (axes NULL) means all. keep: the reduced axes stay with size 1.
- * floats (accumulated in f32, in the canonical order of docs/determinism.md); sum and max also i32 i64.
- * An empty sum is 0, an empty mean NaN, an empty max an error. max: ties share the gradient equally, NaN wins. */
+ * floats (accumulated in f32, in the canonical order of docs/determinism.md); sum, prod and the extremes also i32 i64.
+ * An empty sum is 0, an empty product 1, an empty mean NaN, an empty extreme an error. */
 TSR_API tsr_tensor *tsr_sum(tsr_tensor *x, const int *axes, int count, bool keep);
 TSR_API tsr_tensor *tsr_mean(tsr_tensor *x, const int *axes, int count, bool keep);
+TSR_API tsr_tensor *tsr_prod(tsr_tensor *x, const int *axes, int count, bool keep);
+/* max and amax are one operator by two names, as are min and amin: ties share the gradient equally, NaN wins. */
 TSR_API tsr_tensor *tsr_max(tsr_tensor *x, const int *axes, int count, bool keep);
-/* Index of the first largest element over `axes` together (row-major among them), i64. Not differentiable. */
+TSR_API tsr_tensor *tsr_min(tsr_tensor *x, const int *axes, int count, bool keep);
+TSR_API tsr_tensor *tsr_amax(tsr_tensor *x, const int *axes, int count, bool keep);
+TSR_API tsr_tensor *tsr_amin(tsr_tensor *x, const int *axes, int count, bool keep);
+/* Index of the first largest (smallest) element over `axes` together (row-major among them), i64; the first NaN, if there is one.
+ * Not differentiable. */
 TSR_API tsr_tensor *tsr_argmax(tsr_tensor *x, const int *axes, int count, bool keep);
+TSR_API tsr_tensor *tsr_argmin(tsr_tensor *x, const int *axes, int count, bool keep);
+/* Whether any element, or all, are not 0, as bool; how many, as i64. x of any dtype; a NaN is not 0. Of none: false, true, 0. Not
+ * differentiable. */
+TSR_API tsr_tensor *tsr_any(tsr_tensor *x, const int *axes, int count, bool keep);
+TSR_API tsr_tensor *tsr_all(tsr_tensor *x, const int *axes, int count, bool keep);
+TSR_API tsr_tensor *tsr_count_nonzero(tsr_tensor *x, const int *axes, int count, bool keep);
+/* Σ(x - mean)² / max(0, n - correction), correction 1 being the unbiased one, and its square root, whose derivative is 0 where it
+ * is 0. Two passes, so that a large mean costs no digits. floats. */
+TSR_API tsr_tensor *tsr_var(tsr_tensor *x, const int *axes, int count, bool keep, double correction);
+TSR_API tsr_tensor *tsr_std(tsr_tensor *x, const int *axes, int count, bool keep, double correction);
+/* p = 1: Σ|x|; 2: sqrt(Σx²), the squares in f32 (f64 for f64); INFINITY: max |x|, whose gradient ties share equally. floats.
+ * Derivative 0 at 0. Error: another p. (torch.linalg.vector_norm.) */
+TSR_API tsr_tensor *tsr_norm(tsr_tensor *x, const int *axes, int count, bool keep, double p);
+/* log Σ exp x, by the maximum, so that nothing overflows on the way. floats. */
+TSR_API tsr_tensor *tsr_logsumexp(tsr_tensor *x, const int *axes, int count, bool keep);
+
+/* Running sums and products along one axis: y_i = x_0 + … + x_i. floats (carried in f32) i32 i64. Runs of 32 neighbours are
+ * folded by themselves and then one after another, so a result is within i / 32 + 32 roundings. The gradient of cumprod divides by
+ * nothing: zeros are nothing special. */
+TSR_API tsr_tensor *tsr_cumsum(tsr_tensor *x, int axis);
+TSR_API tsr_tensor *tsr_cumprod(tsr_tensor *x, int axis);
 
 /* ---- softmax and losses: floats ---------------------------------------------------------------------------------- */
 

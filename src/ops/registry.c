@@ -10,9 +10,11 @@
     X(permute)                                                                                                         \
     X(slice)                                                                                                           \
     X(expand)                                                                                                          \
-    X(clone) X(cast) X(matmul) X(linear) X(conv2d) X(max_pool2d) X(avg_pool2d) X(sum) X(mean) X(max) X(argmax)         \
-        X(softmax) X(log_softmax) X(cross_entropy) X(batch_norm2d) X(dropout) X(where) X(masked_fill) X(bitwise_not)   \
-            X(nan_to_num)
+    X(clone)                                                                                                           \
+    X(cast) X(matmul) X(linear) X(conv2d) X(max_pool2d) X(avg_pool2d) X(sum) X(mean) X(max) X(argmax) X(prod) X(min)   \
+        X(amax) X(amin) X(argmin) X(any) X(all) X(count_nonzero) X(var) X(std) X(norm) X(logsumexp) X(cumsum)          \
+            X(cumprod) X(softmax) X(log_softmax) X(cross_entropy) X(batch_norm2d) X(dropout) X(where) X(masked_fill)   \
+                X(bitwise_not) X(nan_to_num)
 
 #define DECLARE(name) extern const op_row op_##name;
 ROWS(DECLARE)

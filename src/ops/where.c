@@ -169,10 +169,7 @@ enum { SPAN = 4096 };
 
 static double largest_of(tsr_dtype dtype)
 {
-    return dtype == TSR_F64    ? DBL_MAX
-           : dtype == TSR_F16  ? 65504.0
-           : dtype == TSR_BF16 ? 0x1.fep127
-                               : (double)FLT_MAX;
+    return dtype == TSR_F64 ? DBL_MAX : dtype == TSR_F16 ? 65504.0 : dtype == TSR_BF16 ? 0x1.fep127 : (double)FLT_MAX;
 }
 
 /* As the dialect's PARAM_REAL takes it: a float's bits, or both halves of a double's. */
