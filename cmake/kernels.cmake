@@ -3,10 +3,10 @@ include_guard(GLOBAL)
 include(CheckCCompilerFlag)
 
 file(GLOB KERNEL_FILES CONFIGURE_DEPENDS RELATIVE ${CMAKE_CURRENT_SOURCE_DIR} kernels/*.k)
-list(REMOVE_ITEM KERNEL_FILES kernels/common.k)
+list(REMOVE_ITEM KERNEL_FILES kernels/common.k kernels/common_math.k)
 list(SORT KERNEL_FILES)
 set(KERNEL_OUT ${CMAKE_CURRENT_BINARY_DIR}/kernels)
-set(KERNEL_INPUTS ${KERNEL_FILES} kernels/common.k kernels/elementwise.def)
+set(KERNEL_INPUTS ${KERNEL_FILES} kernels/common.k kernels/common_math.k kernels/elementwise.def)
 list(TRANSFORM KERNEL_INPUTS PREPEND ${CMAKE_CURRENT_SOURCE_DIR}/)
 
 file(GLOB KERNEL_PACK_SOURCES CONFIGURE_DEPENDS tools/kernel-pack/*.c)

@@ -168,6 +168,10 @@ static double clamp_d(double x)
 {
     return x >= -0.5 && x <= 0.75;
 }
+static double hardtanh_d(double x)
+{
+    return x > -0.5 && x < 0.75;
+}
 static double affine(double x)
 {
     return 1.5 * x - 0.25;
@@ -176,6 +180,85 @@ static double affine_d(double x)
 {
     (void)x;
     return 1.5;
+}
+
+static double asin_d(double x)
+{
+    return 1 / sqrt((1 - x) * (1 + x));
+}
+static double acos_d(double x)
+{
+    return -asin_d(x);
+}
+static double atan_d(double x)
+{
+    return 1 / (1 + x * x);
+}
+static double frac(double x)
+{
+    return x - trunc(x);
+}
+static double one(double x)
+{
+    (void)x;
+    return 1;
+}
+static double logsigmoid(double x)
+{
+    return -softplus(-x);
+}
+static double logsigmoid_d(double x)
+{
+    return sigmoid(-x);
+}
+static double selu(double x)
+{
+    return 1.0507009873554804934193349852946 * (x > 0 ? x : 1.6732632423543772848170429916717 * expm1(x));
+}
+static double selu_d(double x)
+{
+    return 1.0507009873554804934193349852946 * (x > 0 ? 1 : 1.6732632423543772848170429916717 * exp(x));
+}
+static double celu(double x)
+{
+    return x > 0 ? x : 1.5 * expm1(x / 1.5);
+}
+static double celu_d(double x)
+{
+    return x > 0 ? 1 : exp(x / 1.5);
+}
+static double mish(double x)
+{
+    return x * tanh(softplus(x));
+}
+static double mish_d(double x)
+{
+    const double c = cosh(softplus(x));
+    return tanh(softplus(x)) + x * sigmoid(x) / (c * c);
+}
+static double relu6(double x)
+{
+    return x < 0 ? 0 : x > 6 ? 6 : x;
+}
+static double relu6_d(double x)
+{
+    return x > 0 && x < 6;
+}
+static double hardsigmoid(double x)
+{
+    return relu6(x + 3) / 6;
+}
+static double hardsigmoid_d(double x)
+{
+    return x > -3 && x < 3 ? 1.0 / 6 : 0;
+}
+static double hardswish(double x)
+{
+    return x * relu6(x + 3) / 6;
+}
+static double hardswish_d(double x)
+{
+    return x <= -3 ? 0 : x < 3 ? x / 3 + 0.5 : 1;
 }
 
 typedef struct unary_row {
@@ -217,6 +300,20 @@ static const unary_row unary_rows[] = {
     {"softplus", softplus, sigmoid, -9, 9, 0, 0, {0}},
     {"clamp", clamp, clamp_d, -2, 2, -0.5, 0.75, {"low", "high"}},
     {"affine", affine, affine_d, -9, 9, 1.5, -0.25, {"scale", "shift"}},
+    {"asin", asin, asin_d, -0.99, 0.99, 0, 0, {0}},
+    {"acos", acos, acos_d, -0.99, 0.99, 0, 0, {0}},
+    {"atan", atan, atan_d, -9, 9, 0, 0, {0}},
+    {"sinh", sinh, cosh, -6, 6, 0, 0, {0}},
+    {"cosh", cosh, sinh, -6, 6, 0, 0, {0}},
+    {"frac", frac, one, -9, 9, 0, 0, {0}},
+    {"logsigmoid", logsigmoid, logsigmoid_d, -9, 9, 0, 0, {0}},
+    {"selu", selu, selu_d, -6, 6, 0, 0, {0}},
+    {"celu", celu, celu_d, -6, 6, 1.5, 0, {"alpha"}},
+    {"mish", mish, mish_d, -6, 6, 0, 0, {0}},
+    {"relu6", relu6, relu6_d, -3, 9, 0, 0, {0}},
+    {"hardtanh", clamp, hardtanh_d, -2, 2, -0.5, 0.75, {"min_val", "max_val"}},
+    {"hardsigmoid", hardsigmoid, hardsigmoid_d, -5, 5, 0, 0, {0}},
+    {"hardswish", hardswish, hardswish_d, -5, 5, 0, 0, {0}},
     {"floor", floor, zero, -9, 9, 0, 0, {0}},
     {"ceil", ceil, zero, -9, 9, 0, 0, {0}},
     {"trunc", trunc, zero, -9, 9, 0, 0, {0}},

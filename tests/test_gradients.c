@@ -140,6 +140,34 @@ static tsr_tensor *f_max(tsr_tensor **x)
 {
     return tsr_max(x[0], (int[]){1, 2}, 2, false);
 }
+static const int outer[] = {0, 2};
+#define OVER(op, ...)                                                                                                  \
+    static tsr_tensor *f_##op(tsr_tensor **x)                                                                          \
+    {                                                                                                                  \
+        return tsr_##op(x[0], __VA_ARGS__);                                                                            \
+    }
+OVER(prod, outer, 2, false)
+OVER(min, outer, 2, false)
+OVER(logsumexp, outer, 2, false)
+OVER(var, outer, 2, false, 1)
+OVER(std, outer, 2, false, 0)
+OVER(norm, outer, 2, true, 2)
+static tsr_tensor *f_norm_1(tsr_tensor **x)
+{
+    return tsr_norm(x[0], NULL, 0, false, 1);
+}
+static tsr_tensor *f_norm_inf(tsr_tensor **x)
+{
+    return tsr_norm(x[0], (int[]){1}, 1, true, (double)INFINITY);
+}
+static tsr_tensor *f_cumsum(tsr_tensor **x)
+{
+    return tsr_cumsum(x[0], 1);
+}
+static tsr_tensor *f_cumprod(tsr_tensor **x)
+{
+    return tsr_cumprod(x[0], 0);
+}
 static tsr_tensor *f_softmax(tsr_tensor **x)
 {
     return tsr_softmax(x[0], -1);
@@ -274,6 +302,16 @@ static const row rows[] = {
     {"sum of all", f_sum_all, 1, {{2, {3, 5}, -1, 1, false}}},
     {"mean", f_mean, 1, {{2, {3, 5}, -1, 1, false}}},
     {"max", f_max, 1, {{3, {3, 4, 5}, -1, 1, false}}},
+    {"prod", f_prod, 1, {{3, {3, 4, 2}, -1, 1, false}}},
+    {"min", f_min, 1, {{3, {3, 4, 5}, -1, 1, false}}},
+    {"logsumexp", f_logsumexp, 1, {{3, {3, 4, 5}, -2, 2, false}}},
+    {"var", f_var, 1, {{3, {3, 4, 5}, -1, 1, false}}},
+    {"std", f_std, 1, {{3, {3, 4, 5}, -1, 1, false}}},
+    {"norm", f_norm, 1, {{3, {3, 4, 5}, -1, 1, false}}},
+    {"norm 1", f_norm_1, 1, {{2, {3, 5}, 0.1, 1, false}}},
+    {"norm inf", f_norm_inf, 1, {{2, {3, 5}, -1, 1, false}}},
+    {"cumsum", f_cumsum, 1, {{3, {3, 4, 5}, -1, 1, false}}},
+    {"cumprod", f_cumprod, 1, {{2, {5, 4}, -1, 1, false}}},
     {"softmax", f_softmax, 1, {{2, {3, 5}, -2, 2, false}}},
     {"softmax, middle axis", f_softmax_middle, 1, {{3, {2, 5, 3}, -2, 2, false}}},
     {"log_softmax", f_log_softmax, 1, {{2, {5, 3}, -2, 2, false}}},

@@ -23,7 +23,9 @@ static const domain domains[] = {
     {"pow", 0.2, 3, 0, 0},         {"reciprocal", 0.3, 3, 0, 0},  {"div", 0.3, 3, 0, 0},
     {"tan", -1.3, 1.3, 0, 0},      {"leaky_relu", -3, 3, 0.1, 0}, {"elu", -3, 3, 1.3, 0},
     {"clamp", -3, 3, -1.01, 1.52}, {"affine", -3, 3, 1.7, 0.3},   {"addcmul", -3, 3, 0.7, 0},
-    {"addcdiv", 0.3, 3, 0.7, 0},   {"lerp", 0.05, 0.95, 0, 0},
+    {"addcdiv", 0.3, 3, 0.7, 0},   {"lerp", 0.05, 0.95, 0, 0},    {"asin", -0.9, 0.9, 0, 0},
+    {"acos", -0.9, 0.9, 0, 0},     {"celu", -3, 3, 1.3, 0},       {"hardtanh", -3, 3, -1.01, 1.52},
+    {"fmod", 0.5, 3, 0, 0},        {"remainder", 0.5, 3, 0, 0},
 };
 
 static domain domain_of(const char *name)
@@ -110,7 +112,7 @@ static void derivatives_are_those_of_the_forward_expressions(void **state)
     for (size_t r = 0; r < elementwise_row_count; r++) {
         const elementwise_row *row = &elementwise_rows[r];
         const domain d = domain_of(row->name);
-        for (int k = 0; k < row->arity && !row->compare; k++, checked++)
+        for (int k = 0; k < row->arity && !row->compare && !row->bits; k++, checked++)
             failures += !check_operand(row, &d, k);
     }
     print_message("%zu derivatives\n", checked);
@@ -129,37 +131,32 @@ typedef struct corner {
 } corner;
 
 static const corner corners[] = {
-    {"relu", 0, {0}, 0, 0, 0},
-    {"relu", 0, {-1}, 0, 0, 0},
-    {"relu", 0, {1}, 0, 0, 1},
-    {"abs", 0, {0}, 0, 0, 0},
-    {"leaky_relu", 0, {0}, 0.1, 0, 0.1},
-    {"elu", 0, {0}, 1.5, 0, 1.5},
-    {"clamp", 0, {-1}, -1, 2, 1},
-    {"clamp", 0, {2}, -1, 2, 1},
-    {"clamp", 0, {2.5}, -1, 2, 0},
-    {"clamp", 0, {-1.5}, -1, 2, 0},
-    {"clamp", 0, {NAN}, -1, 2, 0},
-    {"sqrt", 0, {0}, 0, 0, INFINITY},
-    {"log", 0, {0}, 0, 0, INFINITY},
-    {"tanh", 0, {100}, 0, 0, 0},
-    {"sigmoid", 0, {-800}, 0, 0, 0},
-    {"maximum", 0, {2, 2}, 0, 0, 0.5},
-    {"maximum", 1, {2, 2}, 0, 0, 0.5},
-    {"maximum", 0, {1, 2}, 0, 0, 0},
-    {"maximum", 1, {1, 2}, 0, 0, 1},
-    {"minimum", 0, {2, 2}, 0, 0, 0.5},
-    {"minimum", 1, {2, 2}, 0, 0, 0.5},
-    {"minimum", 0, {1, 2}, 0, 0, 1},
-    {"minimum", 1, {1, 2}, 0, 0, 0},
-    {"pow", 0, {0, 0}, 0, 0, 0},
-    {"pow", 0, {0, 1}, 0, 0, 1},
-    {"pow", 0, {0, 2}, 0, 0, 0},
-    {"pow", 0, {-2, 2}, 0, 0, -4},
-    {"pow", 0, {-2, 3}, 0, 0, 12},
-    {"pow", 1, {0, 0}, 0, 0, 0},
-    {"pow", 1, {0, 2}, 0, 0, 0},
-    {"pow", 1, {2, 0}, 0, 0, 0.69314718055994530942},
+    {"relu", 0, {0}, 0, 0, 0},           {"relu", 0, {-1}, 0, 0, 0},
+    {"relu", 0, {1}, 0, 0, 1},           {"abs", 0, {0}, 0, 0, 0},
+    {"leaky_relu", 0, {0}, 0.1, 0, 0.1}, {"elu", 0, {0}, 1.5, 0, 1.5},
+    {"clamp", 0, {-1}, -1, 2, 1},        {"clamp", 0, {2}, -1, 2, 1},
+    {"clamp", 0, {2.5}, -1, 2, 0},       {"clamp", 0, {-1.5}, -1, 2, 0},
+    {"clamp", 0, {NAN}, -1, 2, 0},       {"sqrt", 0, {0}, 0, 0, INFINITY},
+    {"log", 0, {0}, 0, 0, INFINITY},     {"tanh", 0, {100}, 0, 0, 0},
+    {"sigmoid", 0, {-800}, 0, 0, 0},     {"maximum", 0, {2, 2}, 0, 0, 0.5},
+    {"maximum", 1, {2, 2}, 0, 0, 0.5},   {"maximum", 0, {1, 2}, 0, 0, 0},
+    {"maximum", 1, {1, 2}, 0, 0, 1},     {"minimum", 0, {2, 2}, 0, 0, 0.5},
+    {"minimum", 1, {2, 2}, 0, 0, 0.5},   {"minimum", 0, {1, 2}, 0, 0, 1},
+    {"minimum", 1, {1, 2}, 0, 0, 0},     {"relu6", 0, {0}, 0, 0, 0},
+    {"relu6", 0, {6}, 0, 0, 0},          {"relu6", 0, {5}, 0, 0, 1},
+    {"hardtanh", 0, {-1}, -1, 2, 0},     {"hardtanh", 0, {2}, -1, 2, 0},
+    {"hardtanh", 0, {0.5}, -1, 2, 1},    {"hardsigmoid", 0, {3}, 0, 0, 0},
+    {"hardsigmoid", 0, {-3}, 0, 0, 0},   {"hardswish", 0, {3}, 0, 0, 1},
+    {"hardswish", 0, {-3}, 0, 0, 0},     {"selu", 0, {0}, 0, 0, 1.75809934084737685994},
+    {"celu", 0, {0}, 2, 0, 1},           {"asin", 0, {1}, 0, 0, INFINITY},
+    {"acos", 0, {1}, 0, 0, -INFINITY},   {"frac", 0, {2}, 0, 0, 1},
+    {"sinh", 0, {0}, 0, 0, 1},           {"fmod", 1, {-7, 2}, 0, 0, 3},
+    {"remainder", 1, {-7, 2}, 0, 0, 4},  {"remainder", 1, {7, -2}, 0, 0, 4},
+    {"hypot", 0, {3, 4}, 0, 0, 0.6},     {"atan2", 0, {0, -2}, 0, 0, -0.5},
+    {"pow", 0, {0, 0}, 0, 0, 0},         {"pow", 0, {0, 1}, 0, 0, 1},
+    {"pow", 0, {0, 2}, 0, 0, 0},         {"pow", 0, {-2, 2}, 0, 0, -4},
+    {"pow", 0, {-2, 3}, 0, 0, 12},       {"pow", 1, {0, 0}, 0, 0, 0},
+    {"pow", 1, {0, 2}, 0, 0, 0},         {"pow", 1, {2, 0}, 0, 0, 0.69314718055994530942},
 };
 
 static const elementwise_row *row_named(const char *name)
@@ -204,7 +201,7 @@ static void f32_derivatives_agree_with_f64(void **state)
     for (size_t r = 0; r < elementwise_row_count; r++) {
         const elementwise_row *row = &elementwise_rows[r];
         const domain d = domain_of(row->name);
-        for (int k = 0; k < row->arity && !row->compare; k++) {
+        for (int k = 0; k < row->arity && !row->compare && !row->bits; k++) {
             static double operands[3][N], y[N], dy[N], dx[N];
             static float operands_f[3][N], y_f[N], dy_f[N], dx_f[N];
             double *x[3] = {operands[0], operands[1], operands[2]};

@@ -78,6 +78,39 @@ static double r_affine(double x)
     return x * s0 + s1;
 }
 
+static double r_frac(double x)
+{
+    return x - trunc(x);
+}
+static double r_logsigmoid(double x)
+{
+    return -r_softplus(-x);
+}
+static double r_selu(double x)
+{
+    return 1.0507009873554804934193349852946 * (x > 0 ? x : 1.6732632423543772848170429916717 * expm1(x));
+}
+static double r_celu(double x)
+{
+    return x > 0 ? x : s0 * expm1(x / s0);
+}
+static double r_mish(double x)
+{
+    return x * tanh(r_softplus(x));
+}
+static double r_relu6(double x)
+{
+    return isnan(x) ? x : fmin(fmax(x, 0), 6);
+}
+static double r_hardsigmoid(double x)
+{
+    return isnan(x) ? x : fmin(fmax(x + 3, 0), 6) / 6;
+}
+static double r_hardswish(double x)
+{
+    return x * r_hardsigmoid(x);
+}
+
 typedef struct unary_case {
     const char *name;
     double (*reference)(double);
@@ -121,6 +154,20 @@ static const unary_case unary_cases[] = {
     {"softplus", r_softplus, 0, 0, 0, 0},
     {"clamp", r_clamp, -1.5, 2.5, 0, 0},
     {"affine", r_affine, 2.0, 0.0, 0, 0},
+    {"frac", r_frac, 0, 0, 0, 0},
+    {"asin", asin, 0, 0, 0, 0},
+    {"acos", acos, 0, 0, 0, 0},
+    {"atan", atan, 0, 0, 0, 0},
+    {"sinh", sinh, 0, 0, 0, 0},
+    {"cosh", cosh, 0, 0, 0, 0},
+    {"logsigmoid", r_logsigmoid, 0, 0, 0, 0},
+    {"selu", r_selu, 0, 0, 0, 0},
+    {"celu", r_celu, 1.5, 0, 0, 0},
+    {"mish", r_mish, 0, 0, -87, FLT_MAX}, /* as silu */
+    {"relu6", r_relu6, 0, 0, 0, 0},
+    {"hardtanh", r_clamp, -1.5, 2.5, 0, 0},
+    {"hardsigmoid", r_hardsigmoid, 0, 0, 0, 0},
+    {"hardswish", r_hardswish, 0, 0, 0, 0},
 };
 
 /* ---- error in units in the last place ---------------------------------------------------------------------------- */
@@ -245,7 +292,7 @@ static void unary_operators_are_within_their_bounds(void **state)
     for (size_t i = 0; i < sizeof unary_cases / sizeof unary_cases[0]; i++)
         failures += !check_unary(&unary_cases[i], x, n, y);
     for (size_t i = 0; i < elementwise_row_count; i++) {
-        bool found = elementwise_rows[i].arity != 1;
+        bool found = elementwise_rows[i].arity != 1 || elementwise_rows[i].compare;
         for (size_t k = 0; k < sizeof unary_cases / sizeof unary_cases[0]; k++)
             found = found || strcmp(unary_cases[k].name, elementwise_rows[i].name) == 0;
         if (!found) {
@@ -285,12 +332,21 @@ static double b_minimum(double a, double b)
     return isnan(a) || isnan(b) ? NAN : a == b ? (signbit(a) ? a : b) : a < b ? a : b;
 }
 
+/* Python's modulo; where the sign is turned, the sum is rounded as it is in f32. */
+static double b_remainder(double a, double b)
+{
+    const double m = fmod(a, b);
+    return m != 0 && (m < 0) != (b < 0) ? m + b : m;
+}
+
 static const struct {
     const char *name;
     double (*reference)(double, double);
 } binary_cases[] = {
-    {"add", b_add},         {"sub", b_sub},         {"mul", b_mul}, {"div", b_div},
-    {"maximum", b_maximum}, {"minimum", b_minimum}, {"pow", pow},
+    {"add", b_add},   {"sub", b_sub},         {"mul", b_mul},
+    {"div", b_div},   {"maximum", b_maximum}, {"minimum", b_minimum},
+    {"pow", pow},     {"fmod", fmod},         {"remainder", b_remainder},
+    {"atan2", atan2}, {"hypot", hypot},
 };
 
 static uint64_t random_state = 88172645463325252u;

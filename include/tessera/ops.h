@@ -21,38 +21,105 @@ TSR_API tsr_tensor *tsr_sign(tsr_tensor *x); /* derivative 0 */
 TSR_API tsr_tensor *tsr_square(tsr_tensor *x);
 TSR_API tsr_tensor *tsr_reciprocal(tsr_tensor *x);
 TSR_API tsr_tensor *tsr_exp(tsr_tensor *x);
+TSR_API tsr_tensor *tsr_exp2(tsr_tensor *x);
 TSR_API tsr_tensor *tsr_expm1(tsr_tensor *x);
 TSR_API tsr_tensor *tsr_log(tsr_tensor *x);
+TSR_API tsr_tensor *tsr_log2(tsr_tensor *x);
+TSR_API tsr_tensor *tsr_log10(tsr_tensor *x);
 TSR_API tsr_tensor *tsr_log1p(tsr_tensor *x);
 TSR_API tsr_tensor *tsr_sqrt(tsr_tensor *x);
 TSR_API tsr_tensor *tsr_rsqrt(tsr_tensor *x);
 TSR_API tsr_tensor *tsr_sin(tsr_tensor *x);
 TSR_API tsr_tensor *tsr_cos(tsr_tensor *x);
+TSR_API tsr_tensor *tsr_tan(tsr_tensor *x);
+TSR_API tsr_tensor *tsr_asin(tsr_tensor *x); /* NaN outside [-1, 1]; so acos */
+TSR_API tsr_tensor *tsr_acos(tsr_tensor *x);
+TSR_API tsr_tensor *tsr_atan(tsr_tensor *x);
+TSR_API tsr_tensor *tsr_sinh(tsr_tensor *x);
+TSR_API tsr_tensor *tsr_cosh(tsr_tensor *x);
 TSR_API tsr_tensor *tsr_tanh(tsr_tensor *x);
 TSR_API tsr_tensor *tsr_erf(tsr_tensor *x);
+TSR_API tsr_tensor *tsr_erfc(tsr_tensor *x);
+TSR_API tsr_tensor *tsr_floor(tsr_tensor *x); /* floor ceil round trunc: derivative 0 */
+TSR_API tsr_tensor *tsr_ceil(tsr_tensor *x);
+TSR_API tsr_tensor *tsr_round(tsr_tensor *x); /* half to even */
+TSR_API tsr_tensor *tsr_trunc(tsr_tensor *x);
+TSR_API tsr_tensor *tsr_frac(tsr_tensor *x); /* x - trunc(x) */
 TSR_API tsr_tensor *tsr_sigmoid(tsr_tensor *x);
+TSR_API tsr_tensor *tsr_logsigmoid(tsr_tensor *x);
 TSR_API tsr_tensor *tsr_relu(tsr_tensor *x);                     /* derivative 0 at 0 */
+TSR_API tsr_tensor *tsr_relu6(tsr_tensor *x);                    /* hardtanh to [0, 6] */
 TSR_API tsr_tensor *tsr_leaky_relu(tsr_tensor *x, double slope); /* x > 0 ? x : slope x */
-TSR_API tsr_tensor *tsr_elu(tsr_tensor *x, double alpha);
-TSR_API tsr_tensor *tsr_gelu(tsr_tensor *x);                           /* x Φ(x), exact (Hendrycks and Gimpel 2016) */
-TSR_API tsr_tensor *tsr_gelu_tanh(tsr_tensor *x);                      /* their tanh approximation */
-TSR_API tsr_tensor *tsr_silu(tsr_tensor *x);                           /* x sigmoid(x) */
-TSR_API tsr_tensor *tsr_softplus(tsr_tensor *x);                       /* log(1 + exp x) */
+TSR_API tsr_tensor *tsr_elu(tsr_tensor *x, double alpha);        /* x > 0 ? x : alpha (exp x - 1) */
+TSR_API tsr_tensor *tsr_selu(tsr_tensor *x);                     /* Klambauer et al. 2017 */
+TSR_API tsr_tensor *tsr_celu(tsr_tensor *x, double alpha);       /* x > 0 ? x : alpha (exp(x / alpha) - 1) */
+TSR_API tsr_tensor *tsr_gelu(tsr_tensor *x);                     /* x Φ(x), exact (Hendrycks and Gimpel 2016) */
+TSR_API tsr_tensor *tsr_gelu_tanh(tsr_tensor *x);                /* their tanh approximation */
+TSR_API tsr_tensor *tsr_silu(tsr_tensor *x);                     /* x sigmoid(x) */
+TSR_API tsr_tensor *tsr_mish(tsr_tensor *x);                     /* x tanh(softplus(x)) */
+TSR_API tsr_tensor *tsr_softplus(tsr_tensor *x);                 /* log(1 + exp x) */
+TSR_API tsr_tensor *tsr_hardsigmoid(tsr_tensor *x);              /* relu6(x + 3) / 6 */
+TSR_API tsr_tensor *tsr_hardswish(tsr_tensor *x);                /* x relu6(x + 3) / 6 */
+TSR_API tsr_tensor *tsr_hardtanh(tsr_tensor *x, double low,
+                                 double high);                         /* clamp, but with derivative 0 on the bounds */
 TSR_API tsr_tensor *tsr_clamp(tsr_tensor *x, double low, double high); /* derivative 1 on the bounds */
+/* NaN becomes `nan`, infinity `posinf`, minus infinity `neginf`; where one of the latter is NAN, the dtype's largest or
+ * smallest number. Derivative 1 where x is finite, otherwise 0. */
+TSR_API tsr_tensor *tsr_nan_to_num(tsr_tensor *x, double nan, double posinf, double neginf);
+
+/* Questions: any dtype → bool, not differentiable. */
+TSR_API tsr_tensor *tsr_logical_not(tsr_tensor *x);
+TSR_API tsr_tensor *tsr_isnan(tsr_tensor *x);
+TSR_API tsr_tensor *tsr_isinf(tsr_tensor *x);
+TSR_API tsr_tensor *tsr_isfinite(tsr_tensor *x);
 
 /* ---- two or three operands, element by element, broadcast, one dtype ----------------------------------------------- */
 
-TSR_API tsr_tensor *tsr_add(tsr_tensor *a, tsr_tensor *b); /* add sub mul maximum minimum: floats i32 i64 */
+TSR_API tsr_tensor *tsr_add(tsr_tensor *a,
+                            tsr_tensor *b); /* add sub mul maximum minimum fmod remainder: floats i32 i64 */
 TSR_API tsr_tensor *tsr_sub(tsr_tensor *a, tsr_tensor *b);
 TSR_API tsr_tensor *tsr_mul(tsr_tensor *a, tsr_tensor *b);
-TSR_API tsr_tensor *tsr_div(tsr_tensor *a, tsr_tensor *b);     /* floats */
-TSR_API tsr_tensor *tsr_pow(tsr_tensor *a, tsr_tensor *b);     /* floats */
+TSR_API tsr_tensor *tsr_div(tsr_tensor *a, tsr_tensor *b); /* floats */
+TSR_API tsr_tensor *tsr_pow(tsr_tensor *a, tsr_tensor *b); /* floats */
+/* What division by b leaves of a, with a's sign (fmod, as in C, exact) or b's (remainder, as in Python). By 0: NaN; of an
+ * integer, fmod leaves 0 and so does remainder, since devices cannot raise errors. */
+TSR_API tsr_tensor *tsr_fmod(tsr_tensor *a, tsr_tensor *b);
+TSR_API tsr_tensor *tsr_remainder(tsr_tensor *a, tsr_tensor *b);
+TSR_API tsr_tensor *tsr_atan2(tsr_tensor *a, tsr_tensor *b);   /* floats: the angle of the point (b, a) */
+TSR_API tsr_tensor *tsr_hypot(tsr_tensor *a, tsr_tensor *b);   /* floats: sqrt(a² + b²), no overflow on the way */
 TSR_API tsr_tensor *tsr_maximum(tsr_tensor *a, tsr_tensor *b); /* NaN if either is; a tie shares the gradient equally */
 TSR_API tsr_tensor *tsr_minimum(tsr_tensor *a, tsr_tensor *b);
-/* condition ? a : b; condition is bool, a and b of one dtype. */
+TSR_API tsr_tensor *tsr_lerp(tsr_tensor *start, tsr_tensor *end,
+                             tsr_tensor *weight); /* floats: start + weight (end - start) */
+TSR_API tsr_tensor *tsr_addcmul(tsr_tensor *x, tsr_tensor *a, tsr_tensor *b, double value); /* floats: x + value a b */
+TSR_API tsr_tensor *tsr_addcdiv(tsr_tensor *x, tsr_tensor *a, tsr_tensor *b,
+                                double value); /* floats: x + value a / b */
+/* condition ? a : b; condition is bool, a and b of one dtype, any. */
 TSR_API tsr_tensor *tsr_where(tsr_tensor *condition, tsr_tensor *a, tsr_tensor *b);
+/* mask ? value : x; mask is bool, x of any dtype. */
+TSR_API tsr_tensor *tsr_masked_fill(tsr_tensor *x, tsr_tensor *mask, double value);
 /* a * scale + shift for numbers: y has the dtype of a (floats). */
 TSR_API tsr_tensor *tsr_affine(tsr_tensor *x, double scale, double shift);
+
+/* Any dtype → bool, not differentiable; what is not 0 counts as true. Every comparison with a NaN but ne is false. */
+TSR_API tsr_tensor *tsr_eq(tsr_tensor *a, tsr_tensor *b);
+TSR_API tsr_tensor *tsr_ne(tsr_tensor *a, tsr_tensor *b);
+TSR_API tsr_tensor *tsr_lt(tsr_tensor *a, tsr_tensor *b);
+TSR_API tsr_tensor *tsr_le(tsr_tensor *a, tsr_tensor *b);
+TSR_API tsr_tensor *tsr_gt(tsr_tensor *a, tsr_tensor *b);
+TSR_API tsr_tensor *tsr_ge(tsr_tensor *a, tsr_tensor *b);
+TSR_API tsr_tensor *tsr_logical_and(tsr_tensor *a, tsr_tensor *b);
+TSR_API tsr_tensor *tsr_logical_or(tsr_tensor *a, tsr_tensor *b);
+TSR_API tsr_tensor *tsr_logical_xor(tsr_tensor *a, tsr_tensor *b);
+
+/* i32 i64 u8 bool (shifts not bool), not differentiable. A shift by less than 0, or by the dtype's bits or more, shifts all out:
+ * 0, or -1 to the right of a negative number. */
+TSR_API tsr_tensor *tsr_bitwise_not(tsr_tensor *x); /* of bool: logical_not */
+TSR_API tsr_tensor *tsr_bitwise_and(tsr_tensor *a, tsr_tensor *b);
+TSR_API tsr_tensor *tsr_bitwise_or(tsr_tensor *a, tsr_tensor *b);
+TSR_API tsr_tensor *tsr_bitwise_xor(tsr_tensor *a, tsr_tensor *b);
+TSR_API tsr_tensor *tsr_bitwise_left_shift(tsr_tensor *a, tsr_tensor *b);
+TSR_API tsr_tensor *tsr_bitwise_right_shift(tsr_tensor *a, tsr_tensor *b);
 
 /* ---- products --------------------------------------------------------------------------------------------------- */
 
@@ -87,13 +154,40 @@ TSR_API tsr_tensor *tsr_avg_pool2d(tsr_tensor *x, const tsr_pool2d_options *opti
 /* ---- reductions over any axes --------------------------------------------------------------------------------- */
 
 /* `axes` holds `count` axes in [-rank, rank), each once; count 0 (axes NULL) means all. keep: the reduced axes stay with size 1.
- * floats (accumulated in f32, in the canonical order of docs/determinism.md); sum and max also i32 i64.
- * An empty sum is 0, an empty mean NaN, an empty max an error. max: ties share the gradient equally, NaN wins. */
+ * floats (accumulated in f32, in the canonical order of docs/determinism.md); sum, prod and the extremes also i32 i64.
+ * An empty sum is 0, an empty product 1, an empty mean NaN, an empty extreme an error. */
 TSR_API tsr_tensor *tsr_sum(tsr_tensor *x, const int *axes, int count, bool keep);
 TSR_API tsr_tensor *tsr_mean(tsr_tensor *x, const int *axes, int count, bool keep);
+TSR_API tsr_tensor *tsr_prod(tsr_tensor *x, const int *axes, int count, bool keep);
+/* max and amax are one operator by two names, as are min and amin: ties share the gradient equally, NaN wins. */
 TSR_API tsr_tensor *tsr_max(tsr_tensor *x, const int *axes, int count, bool keep);
-/* Index of the first largest element over `axes` together (row-major among them), i64. Not differentiable. */
+TSR_API tsr_tensor *tsr_min(tsr_tensor *x, const int *axes, int count, bool keep);
+TSR_API tsr_tensor *tsr_amax(tsr_tensor *x, const int *axes, int count, bool keep);
+TSR_API tsr_tensor *tsr_amin(tsr_tensor *x, const int *axes, int count, bool keep);
+/* Index of the first largest (smallest) element over `axes` together (row-major among them), i64; the first NaN, if there is one.
+ * Not differentiable. */
 TSR_API tsr_tensor *tsr_argmax(tsr_tensor *x, const int *axes, int count, bool keep);
+TSR_API tsr_tensor *tsr_argmin(tsr_tensor *x, const int *axes, int count, bool keep);
+/* Whether any element, or all, are not 0, as bool; how many, as i64. x of any dtype; a NaN is not 0. Of none: false, true, 0. Not
+ * differentiable. */
+TSR_API tsr_tensor *tsr_any(tsr_tensor *x, const int *axes, int count, bool keep);
+TSR_API tsr_tensor *tsr_all(tsr_tensor *x, const int *axes, int count, bool keep);
+TSR_API tsr_tensor *tsr_count_nonzero(tsr_tensor *x, const int *axes, int count, bool keep);
+/* Σ(x - mean)² / max(0, n - correction), correction 1 being the unbiased one, and its square root, whose derivative is 0 where it
+ * is 0. Two passes, so that a large mean costs no digits. floats. */
+TSR_API tsr_tensor *tsr_var(tsr_tensor *x, const int *axes, int count, bool keep, double correction);
+TSR_API tsr_tensor *tsr_std(tsr_tensor *x, const int *axes, int count, bool keep, double correction);
+/* p = 1: Σ|x|; 2: sqrt(Σx²), the squares in f32 (f64 for f64); INFINITY: max |x|, whose gradient ties share equally. floats.
+ * Derivative 0 at 0. Error: another p. (torch.linalg.vector_norm.) */
+TSR_API tsr_tensor *tsr_norm(tsr_tensor *x, const int *axes, int count, bool keep, double p);
+/* log Σ exp x, by the maximum, so that nothing overflows on the way. floats. */
+TSR_API tsr_tensor *tsr_logsumexp(tsr_tensor *x, const int *axes, int count, bool keep);
+
+/* Running sums and products along one axis: y_i = x_0 + … + x_i. floats (carried in f32) i32 i64. Runs of 32 neighbours are
+ * folded by themselves and then one after another, so a result is within i / 32 + 32 roundings. The gradient of cumprod divides by
+ * nothing: zeros are nothing special. */
+TSR_API tsr_tensor *tsr_cumsum(tsr_tensor *x, int axis);
+TSR_API tsr_tensor *tsr_cumprod(tsr_tensor *x, int axis);
 
 /* ---- softmax and losses: floats ---------------------------------------------------------------------------------- */
 

@@ -18,7 +18,7 @@ typedef struct kernel_entry {
     uint8_t access[HAL_MAX_BINDINGS];
     uint8_t element_bytes[HAL_MAX_BINDINGS];
     const char *source
-        [4]; /* after the backend's prelude: defines, common.k, operator functions, the kernel; NULL if not for source */
+        [4]; /* after the prelude: defines, common.k and common_math.k, operator functions, the kernel; NULL if not for source */
     const uint32_t *spirv; /* NULL if not for SPIR-V */
     size_t spirv_bytes;
     hal_native_fn *native[ISA_COUNT]; /* NULL where not built: the next lower one serves */

@@ -128,6 +128,7 @@ static bool plan(layout *l, tensor **operands, int count, int rank, const int64_
     return false;
 }
 
+/* Operands of any strides, and after them (or, of dense_first, the first before them) contiguous ones of out's shape. */
 static bool launch_strided(tsr_device *device, kernel_key key, tensor *const *given, int count, tensor *const *dense,
                            int dense_count, tensor *out, const double *scalars, bool dense_first)
 {
@@ -148,6 +149,12 @@ static bool launch_strided(tsr_device *device, kernel_key key, tensor *const *gi
         b[n++] = tensor_binding(dense[k]);
     b[n++] = tensor_binding(out);
     return kernel_launch(device, key.text, g, b, n, p.word, p.count * 4);
+}
+
+bool elementwise_launch(tsr_device *device, kernel_key key, tensor *const *operands, int count, tensor *out,
+                        const double *scalars)
+{
+    return launch_strided(device, key, operands, count, NULL, 0, out, scalars, false);
 }
 
 /* ---- rows ---- */
@@ -181,7 +188,8 @@ static kernel_key forward_key(const elementwise_row *e, tsr_dtype dtype)
 {
     static const char *const floats[] = {"", "unary", "binary", "ternary"};
     static const char *const integers[] = {"", "unary_int", "binary_int", "ternary_int"};
-    return key_op(e->compare              ? "compare"
+    return key_op(e->compare              ? (e->arity == 1 ? "test" : "compare")
+                  : e->bits               ? "bits"
                   : dtype_is_float(dtype) ? floats[e->arity]
                                           : integers[e->arity],
                   dtype, e->name);
@@ -199,8 +207,8 @@ static bool elementwise_run(const op_call *call)
     const elementwise_row *e = table_of(call->row);
     const tsr_dtype dtype = call->in[0]->dtype;
     const double scalars[2] = {scalar_for(dtype, call->attr[0].f), scalar_for(dtype, call->attr[1].f)};
-    return OP_TEMPORARIES(launch_strided(call->device, forward_key(e, call->in[0]->dtype), call->in, e->arity, NULL, 0,
-                                         call->out[0], scalars, false));
+    return OP_TEMPORARIES(
+        elementwise_launch(call->device, forward_key(e, dtype), call->in, e->arity, call->out[0], scalars));
 }
 
 static uint32_t elementwise_saves(const op_call *call)
@@ -284,63 +292,6 @@ static bool elementwise_backward(const op_record *r, tensor *const *dy_, tensor 
     return true;
 }
 
-/* ---- where: the condition is bool, so it has a kernel of its own ---- */
-
-static bool where_infer(const op_call *call, op_output *out)
-{
-    int64_t shape[TSR_MAX_RANK];
-    int rank;
-    if (call->in[0]->dtype != TSR_BOOL) {
-        fail(TSR_INVALID_ARGUMENT, "where: the condition is %s, it must be bool", tensor_text(call->in[0]));
-        return false;
-    }
-    if (!shape_broadcast(call->in[1]->rank, call->in[1]->shape, call->in[2]->rank, call->in[2]->shape, &rank, shape) ||
-        !shape_broadcast(rank, shape, call->in[0]->rank, call->in[0]->shape, &out->rank, out->shape)) {
-        fail(TSR_INVALID_ARGUMENT, "where: shapes do not broadcast: %s, %s and %s",
-             shape_text(call->in[0]->rank, call->in[0]->shape), shape_text(call->in[1]->rank, call->in[1]->shape),
-             shape_text(call->in[2]->rank, call->in[2]->shape));
-        return false;
-    }
-    out->dtype = call->in[1]->dtype;
-    return true;
-}
-
-static bool where_run(const op_call *call)
-{
-    return OP_TEMPORARIES(launch_strided(call->device, key_of("where", call->in[1]->dtype), call->in, 3, NULL, 0,
-                                         call->out[0], NULL, false));
-}
-
-static bool where_backward(const op_record *r, tensor *const *dy, tensor **dx)
-{
-    tensor *zero = tsr_zeros(r->device, dy[0]->dtype, 0, NULL);
-    for (int k = 1; k < 3; k++) {
-        if (!r->needs[k])
-            continue;
-        tensor *part = k == 1 ? tsr_where(r->in[0], dy[0], zero) : tsr_where(r->in[0], zero, dy[0]);
-        dx[k] = reduce_to(part, r->in_spec[k].rank, r->in_spec[k].shape);
-        if (dx[k] == NULL)
-            return false;
-    }
-    return true;
-}
-
-const op_row op_where = {
-    .name = "where",
-    .inputs_min = 3,
-    .inputs_max = 3,
-    .outputs = 1,
-    .dtypes = DTYPES_FLOAT | DTYPES_INT,
-    .any_dtype = 1u,
-    .same_dtype = true,
-    .pointwise = true,
-    .autocast = AUTOCAST_WIDEST,
-    .infer = where_infer,
-    .run = where_run,
-    .backward = where_backward,
-    .saves = SAVE_INPUT(0),
-};
-
 /* ---- the table as rows ---- */
 
 static op_row made[MAX_OPERATORS];
@@ -358,18 +309,20 @@ static const struct {
     {"affine", {"scale", "shift"}, {1.0, 0.0}},
     {"addcmul", {"value", NULL}, {1.0, 0}},
     {"addcdiv", {"value", NULL}, {1.0, 0}},
-    {"lerp", {NULL, NULL}, {0, 0}},
+    {"celu", {"alpha", NULL}, {1.0, 0}},
+    {"hardtanh", {"min_val", "max_val"}, {-1.0, 1.0}},
 };
 
 static void make_row(op_row *row, const elementwise_row *e)
 {
-    const bool differentiable = !e->compare;
+    const bool differentiable = !e->compare && !e->bits;
+    const uint32_t bytes = DTYPE_BIT(TSR_U8) | (strstr(e->name, "shift") == NULL ? DTYPE_BIT(TSR_BOOL) : 0);
     *row = (op_row){
         .name = e->name,
         .inputs_min = e->arity,
         .inputs_max = e->arity,
         .outputs = 1,
-        .dtypes = DTYPES_FLOAT | (e->integer ? DTYPES_INT : 0),
+        .dtypes = (e->bits ? 0 : DTYPES_FLOAT) | (e->integer ? DTYPES_INT : 0) | (differentiable ? 0 : bytes),
         .same_dtype = true,
         .pointwise = !e->compare,
         .autocast = AUTOCAST_WIDEST,
@@ -445,34 +398,89 @@ UNARY(sign)
 UNARY(square)
 UNARY(reciprocal)
 UNARY(exp)
+UNARY(exp2)
 UNARY(expm1)
 UNARY(log)
+UNARY(log2)
+UNARY(log10)
 UNARY(log1p)
 UNARY(sqrt)
 UNARY(rsqrt)
 UNARY(sin)
 UNARY(cos)
+UNARY(tan)
+UNARY(asin)
+UNARY(acos)
+UNARY(atan)
+UNARY(sinh)
+UNARY(cosh)
 UNARY(tanh)
 UNARY(erf)
+UNARY(erfc)
+UNARY(floor)
+UNARY(ceil)
+UNARY(round)
+UNARY(trunc)
+UNARY(frac)
 UNARY(sigmoid)
+UNARY(logsigmoid)
 UNARY(relu)
+UNARY(relu6)
 UNARY1(leaky_relu, slope)
 UNARY1(elu, alpha)
+UNARY(selu)
+UNARY1(celu, alpha)
 UNARY(gelu)
 UNARY(gelu_tanh)
 UNARY(silu)
+UNARY(mish)
 UNARY(softplus)
+UNARY(hardsigmoid)
+UNARY(hardswish)
+UNARY2(hardtanh, low, high)
 UNARY2(clamp, low, high)
 UNARY2(affine, scale, shift)
+UNARY(logical_not)
+UNARY(isnan)
+UNARY(isinf)
+UNARY(isfinite)
 BINARY(add)
 BINARY(sub)
 BINARY(mul)
 BINARY(div)
 BINARY(pow)
+BINARY(fmod)
+BINARY(remainder)
+BINARY(atan2)
+BINARY(hypot)
 BINARY(maximum)
 BINARY(minimum)
+BINARY(eq)
+BINARY(ne)
+BINARY(lt)
+BINARY(le)
+BINARY(gt)
+BINARY(ge)
+BINARY(logical_and)
+BINARY(logical_or)
+BINARY(logical_xor)
+BINARY(bitwise_and)
+BINARY(bitwise_or)
+BINARY(bitwise_xor)
+BINARY(bitwise_left_shift)
+BINARY(bitwise_right_shift)
 
-tsr_tensor *tsr_where(tsr_tensor *chosen, tsr_tensor *a, tsr_tensor *b)
+tsr_tensor *tsr_lerp(tsr_tensor *start, tsr_tensor *end, tsr_tensor *weight)
 {
-    return OP1(op_where, NULL, chosen, a, b);
+    return apply("lerp", (tensor *[]){start, end, weight}, 3, 0, 0);
+}
+
+tsr_tensor *tsr_addcmul(tsr_tensor *x, tsr_tensor *a, tsr_tensor *b, double value)
+{
+    return apply("addcmul", (tensor *[]){x, a, b}, 3, value, 0);
+}
+
+tsr_tensor *tsr_addcdiv(tsr_tensor *x, tsr_tensor *a, tsr_tensor *b, double value)
+{
+    return apply("addcdiv", (tensor *[]){x, a, b}, 3, value, 0);
 }

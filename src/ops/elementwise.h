@@ -7,4 +7,9 @@
 size_t elementwise_count(void);
 const op_row *elementwise_at(size_t i);
 
+/* Runs a kernel with the layout of kernels/unary.k, binary.k or ternary.k on `count` operands of any strides that broadcast to
+ * out's shape; scalars are two numbers, or NULL for a kernel that takes none. Copies that it needs live in the current scope. */
+bool elementwise_launch(tsr_device *device, kernel_key key, tensor *const *operands, int count, tensor *out,
+                        const double *scalars);
+
 #endif

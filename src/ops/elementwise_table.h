@@ -14,7 +14,8 @@ typedef struct elementwise_gradient {
 typedef struct elementwise_row {
     const char *name; /* "relu": the kernels are unary/relu/f32, unary_grad/relu/f32 and so on */
     int arity;        /* 1, 2 or 3 */
-    bool compare;     /* the result is of dtype bool (kernel compare/…); no derivative */
+    bool compare;     /* the result is of dtype bool (kernel compare/… or, of one operand, test/…); no derivative */
+    bool bits;        /* of integers and bool only (kernel bits/…); no derivative */
     bool integer;     /* there are i32 and i64 instances (kernel unary_int/… and so on) */
     int ulp;          /* bound of the f32 forward result */
     elementwise_gradient gradient[3];

@@ -1,27 +1,27 @@
-/* Reductions over any axes: sum, mean, max, argmax.
+/* Reductions over any axes: sum, mean, prod, extremes and their places; what composed ones stand on (reduce.h).
  *
  * Axes are reduced group by group of neighbours, the innermost first: a group that lies innermost in memory by rows, others
  * by columns; each in the canonical order (64 lanes, blocks of 8192). Partial results stay in the arithmetic's type. */
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/checked.h"
 #include "base/error.h"
-#include "ops/op.h"
+#include "ops/reduce.h"
 #include "tensor/device.h"
 #include "tessera/ops.h"
 
 enum { BLOCK = 8192, COLUMN_TILE = 32, GRID_YZ = 65535 };
 
-/* The dtype in which a reduction of dtype x is carried. */
-static tsr_dtype carried(tsr_dtype x)
+tsr_dtype reduce_dtype(tsr_dtype x)
 {
     return x == TSR_F16 || x == TSR_BF16 ? TSR_F32 : x;
 }
 
 /* ---- which axes ---- */
 
-static bool axes_mask(const op_call *call, unsigned *mask)
+bool reduce_mask(const op_call *call, unsigned *mask)
 {
     const tensor *x = call->in[0];
     const attr_value *axes = &call->attr[0];
@@ -43,11 +43,11 @@ static bool axes_mask(const op_call *call, unsigned *mask)
     return true;
 }
 
-static bool reduced_shape(const op_call *call, op_output *out)
+bool reduce_shape(const op_call *call, op_output *out)
 {
     const tensor *x = call->in[0];
     unsigned mask;
-    if (!axes_mask(call, &mask))
+    if (!reduce_mask(call, &mask))
         return false;
     const bool keep = call->attr[1].i != 0;
     out->rank = 0;
@@ -59,7 +59,7 @@ static bool reduced_shape(const op_call *call, op_output *out)
     return true;
 }
 
-static int64_t reduced_count(const tensor *x, unsigned mask)
+int64_t reduce_count(const tensor *x, unsigned mask)
 {
     int64_t n = 1;
     for (int i = 0; i < x->rank; i++)
@@ -68,18 +68,18 @@ static int64_t reduced_count(const tensor *x, unsigned mask)
     return n;
 }
 
-static bool sum_infer(const op_call *call, op_output *out)
+bool reduce_infer(const op_call *call, op_output *out)
 {
     out->dtype = call->in[0]->dtype;
-    return reduced_shape(call, out);
+    return reduce_shape(call, out);
 }
 
-static bool not_empty(const op_call *call)
+bool reduce_not_empty(const op_call *call)
 {
     unsigned mask;
-    if (!axes_mask(call, &mask))
+    if (!reduce_mask(call, &mask))
         return false;
-    if (reduced_count(call->in[0], mask) > 0)
+    if (reduce_count(call->in[0], mask) > 0)
         return true;
     fail(TSR_INVALID_ARGUMENT, "%s: the reduced axes of %s are empty, and an empty %s has no value", call->row->name,
          tensor_text(call->in[0]), call->row->name);
@@ -88,13 +88,13 @@ static bool not_empty(const op_call *call)
 
 static bool max_infer(const op_call *call, op_output *out)
 {
-    return sum_infer(call, out) && not_empty(call);
+    return reduce_infer(call, out) && reduce_not_empty(call);
 }
 
 static bool argmax_infer(const op_call *call, op_output *out)
 {
     out->dtype = TSR_I64;
-    return reduced_shape(call, out) && not_empty(call);
+    return reduce_shape(call, out) && reduce_not_empty(call);
 }
 
 /* ---- one step: contiguous x as [outer, n, inner], folded over n ---- */
@@ -112,7 +112,9 @@ static bool fold_rows(tsr_device *device, const char *fold, const tensor *x, ten
     const struct {
         uint32_t cols, block, blocks, rows;
     } p = {(uint32_t)n, BLOCK, (uint32_t)((n + BLOCK - 1) / BLOCK), (uint32_t)rows};
-    const kernel_key key = key_of(fold[0] == 's' ? "sum_rows" : "max_rows", x->dtype);
+    char name[24];
+    snprintf(name, sizeof name, "%s_rows", fold);
+    const kernel_key key = key_of(name, x->dtype);
     const grid g = {p.blocks, (uint32_t)min_i64(rows, GRID_YZ), (uint32_t)((rows + GRID_YZ - 1) / GRID_YZ)};
     return LAUNCH(device, key, g, &p, tensor_binding(x), tensor_binding(y));
 }
@@ -140,7 +142,7 @@ static tensor *fold_step(tsr_device *device, const char *fold, tensor *x, int64_
         return NULL;
     do {
         const int64_t blocks = (n + BLOCK - 1) / BLOCK;
-        tensor *y = tsr_empty(device, carried(x->dtype), 3, (int64_t[]){outer, blocks, inner});
+        tensor *y = tsr_empty(device, reduce_dtype(x->dtype), 3, (int64_t[]){outer, blocks, inner});
         if (y == NULL ||
             !(inner == 1 ? fold_rows(device, fold, x, y, outer, n) : fold_columns(device, fold, x, y, outer, n, inner)))
             return NULL;
@@ -150,8 +152,7 @@ static tensor *fold_step(tsr_device *device, const char *fold, tensor *x, int64_
     return x;
 }
 
-/* Folds the axes in mask; the result's elements are in row-major order of what is left, in the carried dtype. */
-static tensor *fold_axes(const char *fold, tensor *x, unsigned mask)
+tensor *reduce_fold(const char *fold, tensor *x, unsigned mask)
 {
     tsr_device *device = x->storage->device;
     int64_t shape[TSR_MAX_RANK];
@@ -181,8 +182,7 @@ static tensor *fold_axes(const char *fold, tensor *x, unsigned mask)
     return t;
 }
 
-/* y = t / count, converted to y's dtype. */
-static bool finish(const tensor *t, tensor *y, int64_t count)
+bool reduce_finish(const tensor *t, tensor *y, int64_t count)
 {
     tensor *view = t == NULL ? NULL : tensor_to_scope(tensor_view(t, y->rank, y->shape, y->strides, t->offset));
     if (view != NULL && count != 1)
@@ -190,54 +190,73 @@ static bool finish(const tensor *t, tensor *y, int64_t count)
     return view != NULL && tsr_copy_into(y, view) == TSR_OK;
 }
 
-static bool reduce_run(const op_call *call, const char *fold, bool mean)
+/* `empty` is the result where nothing is folded. */
+static bool reduce_run(const op_call *call, const char *fold, bool mean, double empty)
 {
     tensor *x = call->in[0], *y = call->out[0];
     unsigned mask;
-    if (!axes_mask(call, &mask))
+    if (!reduce_mask(call, &mask))
         return false;
-    const int64_t n = reduced_count(x, mask);
+    const int64_t n = reduce_count(x, mask);
     if (n == 0)
-        return tsr_fill(y, mean ? (double)NAN : 0.0) == TSR_OK;
+        return tsr_fill(y, empty) == TSR_OK;
     if (mask == 0)
         return tsr_copy_into(y, x) == TSR_OK;
-    return OP_TEMPORARIES(finish(fold_axes(fold, x, mask), y, mean ? n : 1));
+    return OP_TEMPORARIES(reduce_finish(reduce_fold(fold, x, mask), y, mean ? n : 1));
 }
 
 static bool sum_run(const op_call *call)
 {
-    return reduce_run(call, "sum", false);
+    return reduce_run(call, "sum", false, 0);
 }
 
 static bool mean_run(const op_call *call)
 {
-    return reduce_run(call, "sum", true);
+    return reduce_run(call, "sum", true, (double)NAN);
 }
 
 static bool max_run(const op_call *call)
 {
-    return reduce_run(call, "max", false);
+    return reduce_run(call, "max", false, 0);
+}
+
+static bool min_run(const op_call *call)
+{
+    return reduce_run(call, "min", false, 0);
+}
+
+static bool prod_run(const op_call *call)
+{
+    return reduce_run(call, "prod", false, 1);
 }
 
 /* ---- derivatives ---- */
 
-/* A reduced tensor as one that broadcasts to the input: sizes of 1 where axes went. */
-static tensor *with_kept_axes(const op_record *r, tensor *t)
+tensor *reduce_kept(tensor *t, int rank, const int64_t *shape, unsigned mask)
 {
-    const op_output *x = &r->in_spec[0];
-    int64_t shape[TSR_MAX_RANK];
-    for (int i = 0; i < x->rank; i++)
-        shape[i] = r->attr[0].count == 0 ? 1 : x->shape[i];
-    for (int i = 0; i < r->attr[0].count && x->rank > 0; i++) {
-        const int64_t axis = r->attr[0].list[i];
-        shape[axis < 0 ? axis + x->rank : axis] = 1;
-    }
-    return tsr_reshape(t, x->rank, shape);
+    int64_t kept[TSR_MAX_RANK];
+    for (int i = 0; i < rank; i++)
+        kept[i] = (mask >> i & 1) != 0 ? 1 : shape[i];
+    return tsr_reshape(t, rank, kept);
+}
+
+unsigned reduce_mask_of(const op_record *r)
+{
+    const int rank = r->in_spec[0].rank;
+    unsigned mask = r->attr[0].count == 0 ? (1u << rank) - 1 : 0;
+    for (int i = 0; i < r->attr[0].count && rank > 0; i++)
+        mask |= 1u << (r->attr[0].list[i] < 0 ? r->attr[0].list[i] + rank : r->attr[0].list[i]);
+    return mask;
+}
+
+tensor *reduce_spread(const op_record *r, tensor *t)
+{
+    return reduce_kept(t, r->in_spec[0].rank, r->in_spec[0].shape, reduce_mask_of(r));
 }
 
 static bool sum_backward(const op_record *r, tensor *const *dy, tensor **dx)
 {
-    dx[0] = tsr_expand(with_kept_axes(r, dy[0]), r->in_spec[0].rank, r->in_spec[0].shape);
+    dx[0] = tsr_expand(reduce_spread(r, dy[0]), r->in_spec[0].rank, r->in_spec[0].shape);
     return dx[0] != NULL;
 }
 
@@ -251,36 +270,59 @@ static bool mean_backward(const op_record *r, tensor *const *dy, tensor **dx)
     return sum_backward(r, &scaled, dx);
 }
 
-/* The gradient is shared by all elements that equal the maximum; where that is NaN, none does and the share 1 / 0 is NaN too. */
+/* The product of all others: of all that are not 0, divided by the element, where it is the group's only 0 or there is none. */
+static bool prod_backward(const op_record *r, tensor *const *dy, tensor **dx)
+{
+    const unsigned mask = reduce_mask_of(r);
+    const tsr_dtype dtype = reduce_dtype(r->in[0]->dtype);
+    tensor *x = tsr_cast(r->in[0], dtype), *zero = tsr_zeros(r->device, dtype, 0, NULL);
+    if (x == NULL || x->numel == 0)
+        return x != NULL && (dx[0] = tsr_zeros(r->device, r->in[0]->dtype, x->rank, x->shape)) != NULL;
+    tensor *is_zero = tsr_eq(x, zero), *ones = tsr_cast(is_zero, dtype);
+    tensor *rest = tsr_masked_fill(x, is_zero, 1.0);
+    if (ones == NULL || rest == NULL)
+        return false;
+    tensor *product = reduce_spread(r, reduce_fold("prod", rest, mask));
+    tensor *zeros = reduce_spread(r, reduce_fold("sum", ones, mask));
+    tensor *others = tsr_mul(reduce_spread(r, tsr_cast(dy[0], dtype)), tsr_div(product, rest));
+    dx[0] = tsr_cast(tsr_where(tsr_eq(zeros, ones), others, zero), r->in[0]->dtype);
+    return dx[0] != NULL;
+}
+
+/* The gradient is shared by all elements that equal the maximum or minimum; where that is NaN, none does and the share 1 / 0 is NaN too. */
 static bool max_backward(const op_record *r, tensor *const *dy, tensor **dx)
 {
-    tensor *x = r->in[0], *y = tsr_expand(with_kept_axes(r, r->out[0]), x->rank, x->shape);
-    tensor *is_top = op_apply1(op_find("eq"), (tensor *[]){x, y}, 2, NULL);
-    tensor *ones = tsr_cast(is_top, x->dtype == TSR_F64 ? TSR_F64 : TSR_F32);
+    tensor *x = r->in[0], *y = tsr_expand(reduce_spread(r, r->out[0]), x->rank, x->shape);
+    tensor *ones = tsr_cast(tsr_eq(x, y), x->dtype == TSR_F64 ? TSR_F64 : TSR_F32);
     int axes[TSR_MAX_RANK];
     for (int i = 0; i < r->attr[0].count; i++)
         axes[i] = (int)r->attr[0].list[i];
     tensor *count = tsr_sum(ones, axes, r->attr[0].count, true);
-    tensor *share = tsr_div(tsr_cast(with_kept_axes(r, dy[0]), tsr_dtype_of(ones)), with_kept_axes(r, count));
+    tensor *share = tsr_div(tsr_cast(reduce_spread(r, dy[0]), tsr_dtype_of(ones)), reduce_spread(r, count));
     dx[0] = tsr_cast(tsr_mul(ones, share), x->dtype);
     return dx[0] != NULL;
 }
 
 /* ---- argmax: the reduced axes moved to the end, then by rows ---- */
 
-static bool argmax_rows(const op_call *call, unsigned mask)
+tensor *reduce_rows(tensor *x, unsigned mask)
 {
-    tensor *x = call->in[0], *y = call->out[0];
     int order[TSR_MAX_RANK], n = 0;
     for (int pass = 0; pass < 2; pass++)
         for (int i = 0; i < x->rank; i++)
             if ((int)(mask >> i & 1) == pass)
                 order[n++] = i;
-    const tensor *rows = contiguous(tsr_permute(x, order));
-    const int64_t cols = reduced_count(x, mask);
+    return contiguous(tsr_permute(x, order));
+}
+
+static bool argmax_rows(const op_call *call, unsigned mask)
+{
+    const tensor *x = call->in[0], *y = call->out[0];
+    const tensor *rows = reduce_rows(call->in[0], mask);
+    const int64_t cols = reduce_count(x, mask);
     const struct {
-        uint32_t cols, rows;
-    } p = {(uint32_t)cols, (uint32_t)y->numel};
+        uint32_t cols, rows, least;
+    } p = {(uint32_t)cols, (uint32_t)y->numel, strcmp(call->row->name, "argmin") == 0};
     const grid g = {(uint32_t)min_i64(y->numel, GRID_YZ), 1, (uint32_t)((y->numel + GRID_YZ - 1) / GRID_YZ)};
     return rows != NULL && check_extent("argmax", cols) && check_extent("argmax", y->numel) &&
            LAUNCH(call->device, key_of("argmax_rows", x->dtype), g, &p, tensor_binding(rows), tensor_binding(y));
@@ -289,19 +331,8 @@ static bool argmax_rows(const op_call *call, unsigned mask)
 static bool argmax_run(const op_call *call)
 {
     unsigned mask;
-    return axes_mask(call, &mask) && OP_TEMPORARIES(argmax_rows(call, mask));
+    return reduce_mask(call, &mask) && OP_TEMPORARIES(argmax_rows(call, mask));
 }
-
-#define REDUCTION_ATTRS                                                                                                \
-    {                                                                                                                  \
-        {"axes", ATTR_INTS, false, {0}},                                                                               \
-        {                                                                                                              \
-            "keep", ATTR_BOOL, false,                                                                                  \
-            {                                                                                                          \
-                0                                                                                                      \
-            }                                                                                                          \
-        }                                                                                                              \
-    }
 
 const op_row op_sum = {
     .name = "sum",
@@ -311,7 +342,7 @@ const op_row op_sum = {
     .dtypes = DTYPES_FLOAT | DTYPES_INT,
     .attrs = REDUCTION_ATTRS,
     .autocast = AUTOCAST_F32,
-    .infer = sum_infer,
+    .infer = reduce_infer,
     .run = sum_run,
     .backward = sum_backward,
 };
@@ -324,9 +355,23 @@ const op_row op_mean = {
     .dtypes = DTYPES_FLOAT,
     .attrs = REDUCTION_ATTRS,
     .autocast = AUTOCAST_F32,
-    .infer = sum_infer,
+    .infer = reduce_infer,
     .run = mean_run,
     .backward = mean_backward,
+};
+
+const op_row op_prod = {
+    .name = "prod",
+    .inputs_min = 1,
+    .inputs_max = 1,
+    .outputs = 1,
+    .dtypes = DTYPES_FLOAT | DTYPES_INT,
+    .attrs = REDUCTION_ATTRS,
+    .autocast = AUTOCAST_F32,
+    .infer = reduce_infer,
+    .run = prod_run,
+    .backward = prod_backward,
+    .saves = SAVE_INPUT(0),
 };
 
 const op_row op_max = {
@@ -343,6 +388,48 @@ const op_row op_max = {
     .saves = SAVE_INPUT(0) | SAVE_OUTPUT(0),
 };
 
+const op_row op_amax = {
+    .name = "amax",
+    .inputs_min = 1,
+    .inputs_max = 1,
+    .outputs = 1,
+    .dtypes = DTYPES_FLOAT | DTYPES_INT,
+    .attrs = REDUCTION_ATTRS,
+    .autocast = AUTOCAST_WIDEST,
+    .infer = max_infer,
+    .run = max_run,
+    .backward = max_backward,
+    .saves = SAVE_INPUT(0) | SAVE_OUTPUT(0),
+};
+
+const op_row op_min = {
+    .name = "min",
+    .inputs_min = 1,
+    .inputs_max = 1,
+    .outputs = 1,
+    .dtypes = DTYPES_FLOAT | DTYPES_INT,
+    .attrs = REDUCTION_ATTRS,
+    .autocast = AUTOCAST_WIDEST,
+    .infer = max_infer,
+    .run = min_run,
+    .backward = max_backward,
+    .saves = SAVE_INPUT(0) | SAVE_OUTPUT(0),
+};
+
+const op_row op_amin = {
+    .name = "amin",
+    .inputs_min = 1,
+    .inputs_max = 1,
+    .outputs = 1,
+    .dtypes = DTYPES_FLOAT | DTYPES_INT,
+    .attrs = REDUCTION_ATTRS,
+    .autocast = AUTOCAST_WIDEST,
+    .infer = max_infer,
+    .run = min_run,
+    .backward = max_backward,
+    .saves = SAVE_INPUT(0) | SAVE_OUTPUT(0),
+};
+
 const op_row op_argmax = {
     .name = "argmax",
     .inputs_min = 1,
@@ -355,7 +442,19 @@ const op_row op_argmax = {
     .run = argmax_run,
 };
 
-static tensor *reduction(const op_row *row, tensor *x, const int *axes, int count, bool keep)
+const op_row op_argmin = {
+    .name = "argmin",
+    .inputs_min = 1,
+    .inputs_max = 1,
+    .outputs = 1,
+    .dtypes = DTYPES_FLOAT | DTYPES_INT,
+    .attrs = REDUCTION_ATTRS,
+    .autocast = AUTOCAST_NONE,
+    .infer = argmax_infer,
+    .run = argmax_run,
+};
+
+tensor *reduce_apply(const op_row *row, tensor *x, const int *axes, int count, bool keep, attr_value third)
 {
     attr_value list = {.count = axes == NULL ? 0 : count};
     if (count < 0 || count > TSR_MAX_RANK) {
@@ -364,25 +463,21 @@ static tensor *reduction(const op_row *row, tensor *x, const int *axes, int coun
     }
     for (int i = 0; i < list.count; i++)
         list.list[i] = axes[i];
-    return OP1(*row, ATTRS(list, A_INT(keep)), x);
+    return OP1(*row, ATTRS(list, A_INT(keep), third), x);
 }
 
-tsr_tensor *tsr_sum(tsr_tensor *x, const int *axes, int count, bool keep)
-{
-    return reduction(&op_sum, x, axes, count, keep);
-}
+#define REDUCTION(name)                                                                                                \
+    tsr_tensor *tsr_##name(tsr_tensor *x, const int *axes, int count, bool keep)                                       \
+    {                                                                                                                  \
+        return reduce_apply(&op_##name, x, axes, count, keep, A_INT(0));                                               \
+    }
 
-tsr_tensor *tsr_mean(tsr_tensor *x, const int *axes, int count, bool keep)
-{
-    return reduction(&op_mean, x, axes, count, keep);
-}
-
-tsr_tensor *tsr_max(tsr_tensor *x, const int *axes, int count, bool keep)
-{
-    return reduction(&op_max, x, axes, count, keep);
-}
-
-tsr_tensor *tsr_argmax(tsr_tensor *x, const int *axes, int count, bool keep)
-{
-    return reduction(&op_argmax, x, axes, count, keep);
-}
+REDUCTION(sum)
+REDUCTION(mean)
+REDUCTION(prod)
+REDUCTION(max)
+REDUCTION(min)
+REDUCTION(amax)
+REDUCTION(amin)
+REDUCTION(argmax)
+REDUCTION(argmin)

@@ -5,19 +5,13 @@
 #include "ops/elementwise.h"
 #include "ops/op.h"
 
-#define ROWS(X)                                                                                                        \
-    X(reshape)                                                                                                         \
-    X(permute)                                                                                                         \
-    X(slice)                                                                                                           \
-    X(expand)                                                                                                          \
-    X(clone)                                                                                                           \
-    X(cast)                                                                                                            \
-    X(matmul)                                                                                                          \
-    X(linear)                                                                                                          \
-    X(conv2d)                                                                                                          \
-    X(max_pool2d)                                                                                                      \
-    X(avg_pool2d)                                                                                                      \
-    X(sum) X(mean) X(max) X(argmax) X(softmax) X(log_softmax) X(cross_entropy) X(batch_norm2d) X(dropout) X(where)
+/* clang-format off */
+#define ROWS(X) \
+    X(reshape) X(permute) X(slice) X(expand) X(clone) X(cast) X(matmul) X(linear) X(conv2d) X(max_pool2d) \
+    X(avg_pool2d) X(sum) X(mean) X(max) X(argmax) X(prod) X(min) X(amax) X(amin) X(argmin) X(any) X(all) \
+    X(count_nonzero) X(var) X(std) X(norm) X(logsumexp) X(cumsum) X(cumprod) X(softmax) X(log_softmax) \
+    X(cross_entropy) X(batch_norm2d) X(dropout) X(where) X(masked_fill) X(bitwise_not) X(nan_to_num)
+/* clang-format on */
 
 #define DECLARE(name) extern const op_row op_##name;
 ROWS(DECLARE)

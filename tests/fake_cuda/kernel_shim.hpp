@@ -41,7 +41,7 @@ float floorf(float), ceilf(float), truncf(float), rintf(float), fabsf(float), sq
 double floor(double), ceil(double), trunc(double), rint(double), fabs(double), sqrt(double), fma(double, double, double);
 double exp(double), exp2(double), expm1(double), log(double), log2(double), log10(double), log1p(double), pow(double, double);
 double sin(double), cos(double), tan(double), asin(double), acos(double), atan(double), atan2(double, double);
-double sinh(double), cosh(double), tanh(double), asinh(double), acosh(double), atanh(double), erf(double), erfc(double);
+double hypot(double, double), fmod(double, double), sinh(double), cosh(double), tanh(double), asinh(double), acosh(double), atanh(double), erf(double), erfc(double);
 }
 
 template <typename To, typename From> static inline To emu_bits(From from)

@@ -53,11 +53,12 @@ static const char *const operand_lists[4] = {"", "real x", "real a, real b", "re
 static void read_row(elementwise_table *table, const char *kind, int line, const char *inside, const char *close)
 {
     elementwise_op op = {.line = line, .ulp = 0};
-    op.arity = strcmp(kind, "UNARY") == 0 ? 1 : strcmp(kind, "TERNARY") == 0 ? 3 : 2;
-    op.compare = strcmp(kind, "COMPARE") == 0;
+    op.compare = strcmp(kind, "COMPARE") == 0 || strcmp(kind, "TEST") == 0;
+    op.bits = strcmp(kind, "BITS") == 0;
+    op.arity = strcmp(kind, "UNARY") == 0 || strcmp(kind, "TEST") == 0 ? 1 : strcmp(kind, "TERNARY") == 0 ? 3 : 2;
     char *fields[4] = {0};
     const int count = split(inside, close, ',', fields, 4);
-    const int wanted = op.compare ? 2 : 4;
+    const int wanted = op.compare || op.bits ? 2 : 4;
     if (count != wanted)
         die(table->file, line, "%s wants %d arguments, not %d", kind, wanted, count);
     op.name = fields[0];
@@ -70,7 +71,7 @@ static void read_row(elementwise_table *table, const char *kind, int line, const
                            expression_body(fields[1], table->file, line, op.arity, &use));
     if (use.result)
         die(table->file, line, "the forward expression of %s reads y", op.name);
-    if (!op.compare) {
+    if (wanted == 4) {
         char *gradients[3] = {0}, *end;
         if (split(fields[2], fields[2] + strlen(fields[2]), ';', gradients, 3) != op.arity)
             die(table->file, line, "%s wants %d derivatives, divided by ';'", op.name, op.arity);
@@ -136,8 +137,7 @@ void elementwise_read(const char *path, elementwise_table *table)
         while (*c == ' ')
             c++;
         if (*c != '(')
-            die(table->file, line, "a row begins with UNARY(, BINARY(, TERNARY(, COMPARE( or INTEGER(, not '%.20s'",
-                from);
+            die(table->file, line, "a row begins with a kind and '(', as UNARY( does, not '%.20s'", from);
         int depth = 0;
         const char *close = c;
         for (;; close++) {
@@ -151,10 +151,10 @@ void elementwise_read(const char *path, elementwise_table *table)
         if (strcmp(kind, "INTEGER") == 0)
             read_integer(table, line, c + 1, close);
         else if (strcmp(kind, "UNARY") == 0 || strcmp(kind, "BINARY") == 0 || strcmp(kind, "TERNARY") == 0 ||
-                 strcmp(kind, "COMPARE") == 0)
+                 strcmp(kind, "COMPARE") == 0 || strcmp(kind, "TEST") == 0 || strcmp(kind, "BITS") == 0)
             read_row(table, kind, line, c + 1, close);
         else
-            die(table->file, line, "a row is UNARY, BINARY, TERNARY, COMPARE or INTEGER, not %s", kind);
+            die(table->file, line, "a row is UNARY, BINARY, TERNARY, COMPARE, TEST, BITS or INTEGER, not %s", kind);
         c = close + 1;
     }
 }
@@ -162,10 +162,10 @@ void elementwise_read(const char *path, elementwise_table *table)
 bool elementwise_in_class(const elementwise_op *op, const char *class_name)
 {
     static const char *const names[4] = {"", "unary", "binary", "ternary"};
-    if (strcmp(class_name, "compare") == 0)
-        return op->compare;
     if (op->compare)
-        return false;
+        return strcmp(class_name, op->arity == 1 ? "test" : "compare") == 0;
+    if (op->bits)
+        return strcmp(class_name, "bits") == 0;
     if (strcmp(class_name, names[op->arity]) == 0)
         return true;
     return op->integer && strcmp(class_name, format_of("%s_int", names[op->arity])) == 0;
@@ -179,8 +179,8 @@ void elementwise_write_table(const elementwise_table *table, const char *path)
                    "const elementwise_row elementwise_rows[] = {\n");
     for (size_t i = 0; i < table->count; i++) {
         const elementwise_op *op = &table->ops[i];
-        text_add(&out, "    {\"%s\", %d, %s, %s, %d, {", op->name, op->arity, op->compare ? "true" : "false",
-                 op->integer || op->compare ? "true" : "false", op->ulp);
+        text_add(&out, "    {\"%s\", %d, %s, %s, %s, %d, {", op->name, op->arity, op->compare ? "true" : "false",
+                 op->bits ? "true" : "false", op->integer || op->compare || op->bits ? "true" : "false", op->ulp);
         for (int k = 0; k < op->arity; k++) {
             text_add(&out, "%s{%s, {", k ? ", " : "", op->gradient[k] ? "true" : "false");
             for (int j = 0; j < op->arity; j++)

@@ -19,7 +19,8 @@ static void emit_file(const options *o, const kernel_file *file, const char *typ
 {
     text out = {0};
     text_add(&out,
-             "/* Made by kernel-pack from %s. */\n#include \"backends/cpu/prelude.h\"\n#include \"kernels/common.k\"\n",
+             "/* Made by kernel-pack from %s. */\n#include \"backends/cpu/prelude.h\"\n#include \"kernels/common.k\"\n"
+             "#include \"kernels/common_math.k\"\n",
              file->path);
     for (size_t n = 0; n < list->count; n++) {
         const instance *i = &list->items[n];

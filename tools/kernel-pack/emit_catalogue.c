@@ -154,6 +154,7 @@ void emit_catalogue(const options *o, const instance_list *list)
     pool texts = {0}, modules = {0};
     text_add(&texts_out, "static const char common_text[] =\n");
     add_literal(&texts_out, text_of_file(o, "kernels/common.k"));
+    add_literal(&texts_out, text_of_file(o, "kernels/common_math.k"));
     text_add(&texts_out, ";\n\n");
     size_t spirv_bytes = 0;
     for (size_t n = 0; n < list->count; n++) {

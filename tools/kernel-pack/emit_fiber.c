@@ -55,7 +55,8 @@ static void add_row(const instance *i, text *rows)
 void emit_fiber(const options *o, const instance_list *list)
 {
     text out = {0}, rows = {0};
-    text_add(&out, "/* Made by kernel-pack. */\n#include \"tests/fiber/prelude.h\"\n#include \"kernels/common.k\"\n");
+    text_add(&out, "/* Made by kernel-pack. */\n#include \"tests/fiber/prelude.h\"\n#include \"kernels/common.k\"\n"
+                   "#include \"kernels/common_math.k\"\n");
     for (size_t n = 0; n < list->count; n++) {
         const instance *i = &list->items[n];
         if (!is_wanted(i))

@@ -204,10 +204,11 @@ void glsl_compile(const options *o, instance_list *list)
     if (!o->glslang)
         return;
     make_folder(format_of("%s/cache", o->out));
-    const char *const paths[] = {"backends/vulkan/prelude.glsl", "backends/vulkan/math_f64.glsl", "kernels/common.k"};
+    const char *const paths[] = {"backends/vulkan/prelude.glsl", "backends/vulkan/math_f64.glsl", "kernels/common.k",
+                                 "kernels/common_math.k"};
     text start = {0};
     text_add(&start, "%s", header);
-    for (int f = 0; f < 3; f++) {
+    for (int f = 0; f < 4; f++) {
         char *source = read_file(format_of("%s/%s", o->root, paths[f]), NULL);
         if (!source)
             die(paths[f], 0, "cannot be read");
