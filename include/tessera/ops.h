@@ -112,9 +112,67 @@ TSR_API tsr_tensor *tsr_cross_entropy(tsr_tensor *logits, tsr_tensor *target);
  * (Ioffe and Szegedy 2015; torch.nn.functional.batch_norm.) */
 TSR_API tsr_tensor *tsr_batch_norm2d(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias, tsr_tensor *running_mean,
                                      tsr_tensor *running_variance, bool training, double momentum, double epsilon);
+/* (x - mean) / sqrt(variance + epsilon) weight + bias over x's last dimensions, which are normalized_shape; variance biased. weight and bias
+ * have that shape, the dtype of x or f32 (f64 for f64); each may be NULL. Sums in the canonical order.
+ * (Ba, Kiros and Hinton 2016; torch.nn.functional.layer_norm.) */
+TSR_API tsr_tensor *tsr_layer_norm(tsr_tensor *x, int normalized_rank, const int64_t *normalized_shape,
+                                   tsr_tensor *weight, tsr_tensor *bias, double epsilon);
+/* x / sqrt(mean x^2 + epsilon) weight, likewise; a negative epsilon stands for the distance from 1 to the next number of x's dtype, as
+ * None in PyTorch. (Zhang and Sennrich 2019; torch.nn.functional.rms_norm.) */
+TSR_API tsr_tensor *tsr_rms_norm(tsr_tensor *x, int normalized_rank, const int64_t *normalized_shape,
+                                 tsr_tensor *weight, double epsilon);
+/* x [n, channels, ..]: normalised over the channels of each of `groups` groups and all that follows them; weight and bias [channels], as in
+ * layer_norm. Error: the groups do not divide the channels. (Wu and He 2018; torch.nn.functional.group_norm.) */
+TSR_API tsr_tensor *tsr_group_norm(tsr_tensor *x, int64_t groups, tsr_tensor *weight, tsr_tensor *bias, double epsilon);
+/* group_norm with a group for each channel. (Ulyanov, Vedaldi and Lempitsky 2016; torch.nn.functional.instance_norm without running
+ * statistics.) */
+TSR_API tsr_tensor *tsr_instance_norm(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias, double epsilon);
 /* Zeroes each element with probability p and scales the others by 1 / (1 - p), p in [0, 1). The mask comes from the device's
  * generator and is made again in the backward pass, not stored. */
 TSR_API tsr_tensor *tsr_dropout(tsr_tensor *x, double p, bool training);
+
+/* ---- attention ------------------------------------------------------------------------------------------------------ */
+
+/* softmax(scale q kᵀ + mask) v. q [.., heads, queries, width], k [.., key heads, keys, width], v [.., key heads, keys, values] →
+ * [.., heads, queries, values]. floats, accumulated in f32. The leading sizes agree; the key heads divide the heads, and each serves
+ * heads / key heads neighbours (grouped-query attention). Rank 2 has no heads.
+ *   mask    NULL, bool (true: may be seen) or numbers that are added, of q's dtype; broadcasts to [.., heads, queries, keys]. A mask of
+ *           numbers has a derivative.
+ *   causal  query i sees keys 0…i, besides what the mask says.
+ *   scale   0 means 1 / sqrt(width).
+ * A query that sees no key gives 0. Memory beside the operands and the result is linear in queries and in keys, forward and backward.
+ * (Vaswani et al. 2017; torch.nn.functional.scaled_dot_product_attention without dropout.) */
+TSR_API tsr_tensor *tsr_scaled_dot_product_attention(tsr_tensor *q, tsr_tensor *k, tsr_tensor *v, tsr_tensor *mask,
+                                                     bool causal, double scale);
+/* Rotary position embedding (Su et al. 2021). x [.., positions, width]: pair i of row p is turned by the angle whose cosine and sine are
+ * element [p, i] of the tables, f32 (f64 for f64) [positions, pairs]. Pairs are elements i and pairs + i (as in GPT-NeoX and LLaMA), or
+ * interleaved 2 i and 2 i + 1 (as in the paper); elements behind 2 pairs stay as they are. The tables have no derivative. */
+TSR_API tsr_tensor *tsr_rotary_embedding(tsr_tensor *x, tsr_tensor *cosine, tsr_tensor *sine, bool interleaved);
+/* The tables for positions 0 … and an even width: the angle of pair i is position · base^(-2 i / width); the paper's base is 10000. Two new
+ * tensors [positions, width / 2] of dtype f32 or f64. A slice along axis 0 begins at another position. */
+TSR_API tsr_status tsr_rotary_tables(tsr_device *device, tsr_dtype dtype, int64_t positions, int64_t width, double base,
+                                     tsr_tensor **cosine, tsr_tensor **sine);
+
+/* ---- by index: i32 or i64 ----------------------------------------------------------------------------------------- */
+
+/* Devices cannot raise errors: an index outside [0, size) takes NaN (of integers and bool 0), and adds or puts nothing. What meets in one
+ * place is added in ascending order of the index's elements, so that sums are the same from run to run. */
+
+/* Rows of weight [size, width] at indices of any shape [..] → [.., width]; floats. Row padding_idx gets no gradient; negative: there is
+ * no such row. (torch.nn.functional.embedding.) */
+TSR_API tsr_tensor *tsr_embedding(tsr_tensor *weight, tsr_tensor *indices, int64_t padding_idx);
+/* x's slices along axis at index [n]; any dtype. */
+TSR_API tsr_tensor *tsr_index_select(tsr_tensor *x, int axis, tsr_tensor *index);
+/* x with the source's slices along axis added at index [n]; floats i32 i64, the source of x's dtype. */
+TSR_API tsr_tensor *tsr_index_add(tsr_tensor *x, int axis, tsr_tensor *index, tsr_tensor *source);
+/* out[i][j][k] = x[i][index[i][j][k]][k] (axis 1 of 3): the index has x's rank and is, but along axis, no larger than x; the result has
+ * its shape. Any dtype. (torch.gather.) */
+TSR_API tsr_tensor *tsr_gather(tsr_tensor *x, int axis, tsr_tensor *index);
+/* A copy of x with out[i][index[i][j][k]][k] = source[i][j][k]; of several elements for one place the last along axis stays, and it alone
+ * gets the gradient. The index is no larger than the source, and but along axis no larger than x. Any dtype. (torch.scatter.) */
+TSR_API tsr_tensor *tsr_scatter(tsr_tensor *x, int axis, tsr_tensor *index, tsr_tensor *source);
+/* Likewise, added to what x has there; floats i32 i64. (torch.scatter_add.) */
+TSR_API tsr_tensor *tsr_scatter_add(tsr_tensor *x, int axis, tsr_tensor *index, tsr_tensor *source);
 
 /* ---- shape: views of the same memory, never a copy (reshape copies where strides allow no view) -------------------- */
 

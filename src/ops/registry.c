@@ -5,18 +5,13 @@
 #include "ops/elementwise.h"
 #include "ops/op.h"
 
+/* clang-format off */
 #define ROWS(X)                                                                                                        \
-    X(reshape)                                                                                                         \
-    X(permute)                                                                                                         \
-    X(slice)                                                                                                           \
-    X(expand)                                                                                                          \
-    X(clone)                                                                                                           \
-    X(cast)                                                                                                            \
-    X(matmul)                                                                                                          \
-    X(linear)                                                                                                          \
-    X(conv2d)                                                                                                          \
-    X(max_pool2d) X(avg_pool2d) X(sum) X(mean) X(max) X(argmax) X(softmax) X(log_softmax) X(cross_entropy)             \
-        X(batch_norm2d) X(dropout) X(where)
+    X(reshape) X(permute) X(slice) X(expand) X(clone) X(cast) X(matmul) X(linear) X(conv2d) X(max_pool2d)              \
+    X(avg_pool2d) X(sum) X(mean) X(max) X(argmax) X(softmax) X(log_softmax) X(cross_entropy) X(batch_norm2d)           \
+    X(dropout) X(where) X(layer_norm) X(rms_norm) X(group_norm) X(instance_norm) X(scaled_dot_product_attention)       \
+    X(rotary_embedding) X(embedding) X(index_select) X(index_add) X(gather) X(scatter) X(scatter_add)
+/* clang-format on */
 
 #define DECLARE(name) extern const op_row op_##name;
 ROWS(DECLARE)
