@@ -174,6 +174,11 @@ TSR_API tsr_tensor *tsr_scatter(tsr_tensor *x, int axis, tsr_tensor *index, tsr_
 /* Likewise, added to what x has there; floats i32 i64. (torch.scatter_add.) */
 TSR_API tsr_tensor *tsr_scatter_add(tsr_tensor *x, int axis, tsr_tensor *index, tsr_tensor *source);
 
+/* gather, the sizes but along axis broadcast. (torch.take_along_dim.) */
+TSR_API tsr_tensor *tsr_take_along_dim(tsr_tensor *x, tsr_tensor *index, int axis);
+/* indices [..] i32 i64 → i64 [.., classes], 1 at the index; a row of 0 for one out of range. Not differentiable. */
+TSR_API tsr_tensor *tsr_one_hot(tsr_tensor *indices, int64_t classes);
+
 /* ---- shape: views of the same memory, never a copy (reshape copies where strides allow no view) -------------------- */
 
 /* One size may be -1. */
@@ -186,6 +191,45 @@ TSR_API tsr_tensor *tsr_slice(tsr_tensor *x, int axis, int64_t start, int64_t st
 TSR_API tsr_tensor *tsr_expand(tsr_tensor *x, int rank, const int64_t *shape);
 /* Merges dimensions first…last (in [-rank, rank)) into one. */
 TSR_API tsr_tensor *tsr_flatten(tsr_tensor *x, int first, int last);
+
+/* Without the dimensions of size 1 among `axes`; count 0 (axes NULL): without any. */
+TSR_API tsr_tensor *tsr_squeeze(tsr_tensor *x, const int *axes, int count);
+/* With a dimension of size 1 before axis; axis in [-rank - 1, rank]. */
+TSR_API tsr_tensor *tsr_unsqueeze(tsr_tensor *x, int axis);
+/* `length` elements from start on along axis, which must be there; a negative start counts from the end. */
+TSR_API tsr_tensor *tsr_narrow(tsr_tensor *x, int axis, int64_t start, int64_t length);
+/* Parts of `size` elements along axis, the last of what is left; or `chunks` parts of ceil(n / chunks), fewer where they are used up
+ * before. They go to parts[0…*count - 1], each a tensor of the scope. Error: there are more than `capacity`. By name, tsr_op_call gives the
+ * part that the attribute `index` names. */
+TSR_API tsr_status tsr_split(tsr_tensor *x, int axis, int64_t size, int capacity, tsr_tensor **parts, int *count);
+TSR_API tsr_status tsr_chunk(tsr_tensor *x, int axis, int64_t chunks, int capacity, tsr_tensor **parts, int *count);
+
+/* ---- shape: elements moved ---- any dtype; results are contiguous --------------------------------------------------- */
+
+/* The tensors one after the other along axis (one dtype, equal sizes along the others), or along a new axis (equal shapes). Any number
+ * here, up to 8 by name. */
+TSR_API tsr_tensor *tsr_cat(tsr_tensor *const *tensors, int count, int axis);
+TSR_API tsr_tensor *tsr_stack(tsr_tensor *const *tensors, int count, int axis);
+/* x times[i] times along axis i; with more numbers than x has dimensions, x gets dimensions of size 1 in front. (torch.Tensor.repeat.) */
+TSR_API tsr_tensor *tsr_repeat(tsr_tensor *x, int count, const int64_t *times);
+/* What leaves an axis at its end comes in at its start; axes NULL and count 1: all elements as one axis. (torch.roll.) */
+TSR_API tsr_tensor *tsr_roll(tsr_tensor *x, int count, const int64_t *shifts, const int64_t *axes);
+TSR_API tsr_tensor *tsr_flip(tsr_tensor *x, int count, const int64_t *axes);
+
+typedef enum tsr_pad_mode { TSR_PAD_CONSTANT, TSR_PAD_REFLECT, TSR_PAD_REPLICATE } tsr_pad_mode;
+/* sizes: before and after the last dimension, then before and after the last but one … (at most four dimensions). Constant: with `value`;
+ * negative sizes cut off. Reflect: without the edge, less than the axis. (torch.nn.functional.pad.) */
+TSR_API tsr_tensor *tsr_pad(tsr_tensor *x, int count, const int64_t *sizes, tsr_pad_mode mode, double value);
+/* x [.., rows, columns] with 0 where column - row > diagonal, or < diagonal. floats i32 i64. */
+TSR_API tsr_tensor *tsr_tril(tsr_tensor *x, int64_t diagonal);
+TSR_API tsr_tensor *tsr_triu(tsr_tensor *x, int64_t diagonal);
+
+/* The elements along axis in ascending or descending order, and the places (i64) that they came from. Stable: of equal ones the first comes
+ * first, whichever the order. NaN counts as largest. floats i32 i64; values and indices are both required. */
+TSR_API tsr_status tsr_sort(tsr_tensor *x, int axis, bool descending, tsr_tensor **values, tsr_tensor **indices);
+/* The k largest or smallest, in that order; of equal ones the first. */
+TSR_API tsr_status tsr_topk(tsr_tensor *x, int64_t k, int axis, bool largest, tsr_tensor **values,
+                            tsr_tensor **indices);
 
 /* ---- copies ------------------------------------------------------------------------------------------------------ */
 

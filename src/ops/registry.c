@@ -10,7 +10,9 @@
     X(reshape) X(permute) X(slice) X(expand) X(clone) X(cast) X(matmul) X(linear) X(conv2d) X(max_pool2d)              \
     X(avg_pool2d) X(sum) X(mean) X(max) X(argmax) X(softmax) X(log_softmax) X(cross_entropy) X(batch_norm2d)           \
     X(dropout) X(where) X(layer_norm) X(rms_norm) X(group_norm) X(instance_norm) X(scaled_dot_product_attention)       \
-    X(rotary_embedding) X(embedding) X(index_select) X(index_add) X(gather) X(scatter) X(scatter_add)
+    X(rotary_embedding) X(embedding) X(index_select) X(index_add) X(gather) X(scatter) X(scatter_add) X(squeeze)       \
+    X(unsqueeze) X(narrow) X(split) X(chunk) X(cat) X(stack) X(repeat) X(roll) X(pad) X(flip) X(tril) X(triu)          \
+    X(sort) X(topk) X(one_hot) X(take_along_dim)
 /* clang-format on */
 
 #define DECLARE(name) extern const op_row op_##name;
