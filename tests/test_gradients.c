@@ -55,8 +55,10 @@ UNARY(sin)
 UNARY(cos)
 UNARY(tan)
 UNARY(tanh)
-UNARY(erf) UNARY(erfc) UNARY(sigmoid) UNARY(relu) UNARY(silu) UNARY(gelu) UNARY(gelu_tanh)
-    UNARY(softplus) static tsr_tensor *f_leaky_relu(tsr_tensor **x)
+UNARY(erf)
+UNARY(erfc)
+UNARY(sigmoid)
+UNARY(relu) UNARY(silu) UNARY(gelu) UNARY(gelu_tanh) UNARY(softplus) static tsr_tensor *f_leaky_relu(tsr_tensor **x)
 {
     return tsr_leaky_relu(x[0], 0.1);
 }
@@ -257,6 +259,57 @@ static tsr_tensor *f_scatter_add(tsr_tensor **x)
 {
     return tsr_square(tsr_scatter_add(x[0], 1, list(2, (int64_t[]){2, 3}, scattered), x[1]));
 }
+static tsr_tensor *f_cat(tsr_tensor **x)
+{
+    return tsr_square(tsr_cat((tsr_tensor *[]){x[0], x[1], x[0]}, 3, 1));
+}
+static tsr_tensor *f_stack(tsr_tensor **x)
+{
+    return tsr_square(tsr_stack((tsr_tensor *[]){x[0], tsr_sin(x[0])}, 2, 1));
+}
+static tsr_tensor *f_repeat(tsr_tensor **x)
+{
+    return tsr_square(tsr_repeat(x[0], 3, (int64_t[]){2, 1, 2}));
+}
+static tsr_tensor *f_pad(tsr_tensor **x)
+{
+    return tsr_square(tsr_pad(tsr_pad(x[0], 4, (int64_t[]){2, 1, 0, 2}, TSR_PAD_REFLECT, 0), 2, (int64_t[]){1, -1},
+                              TSR_PAD_CONSTANT, 1));
+}
+static tsr_tensor *f_roll(tsr_tensor **x)
+{
+    return tsr_square(tsr_tril(tsr_flip(tsr_roll(x[0], 1, (int64_t[]){1}, (int64_t[]){1}), 1, (int64_t[]){0}), 1));
+}
+static tsr_tensor *f_topk(tsr_tensor **x)
+{
+    tsr_tensor *values, *places;
+    return tsr_topk(x[0], 2, 0, true, &values, &places) == TSR_OK ? tsr_square(values) : NULL;
+}
+static tsr_tensor *f_interpolate(tsr_tensor **x)
+{
+    return tsr_square(tsr_interpolate(x[0], 2, (int64_t[]){5, 2}, TSR_LINEAR));
+}
+static tsr_tensor *f_interpolate_corners(tsr_tensor **x)
+{
+    return tsr_square(tsr_interpolate(x[0], 2, (int64_t[]){2, 7}, TSR_LINEAR_CORNERS));
+}
+static tsr_tensor *f_adaptive_avg_pool2d(tsr_tensor **x)
+{
+    return tsr_square(tsr_adaptive_avg_pool2d(x[0], 2, 3));
+}
+static tsr_tensor *f_conv1d(tsr_tensor **x)
+{
+    return tsr_conv1d(x[0], x[1], x[2], &(tsr_conv1d_options){.stride = 2, .padding = 1, .groups = 2});
+}
+static tsr_tensor *f_pool1d(tsr_tensor **x)
+{
+    const tsr_pool1d_options options = {.kernel = 3, .stride = 2, .padding = 1};
+    return tsr_mul(tsr_max_pool1d(x[0], &options), tsr_avg_pool1d(x[0], &options));
+}
+static tsr_tensor *f_outer(tsr_tensor **x)
+{
+    return tsr_mul(tsr_outer(x[0], x[1]), tsr_dot(x[0], x[0]));
+}
 static tsr_tensor *f_leaf_twice(tsr_tensor **x)
 {
     return tsr_mul(tsr_add(x[0], tsr_exp(x[0])), x[0]);
@@ -377,6 +430,18 @@ static const row rows[] = {
     {"gather", f_gather, 1, {{2, {3, 4}, -1, 1, false}}},
     {"scatter", f_scatter, 2, {{2, {3, 4}, -1, 1, false}, {2, {2, 3}, -1, 1, false}}},
     {"scatter_add", f_scatter_add, 2, {{2, {3, 4}, -1, 1, false}, {2, {2, 4}, -1, 1, false}}},
+    {"cat", f_cat, 2, {{2, {3, 4}, -1, 1, false}, {2, {3, 2}, -1, 1, false}}},
+    {"stack", f_stack, 1, {{2, {3, 4}, -1, 1, false}}},
+    {"repeat", f_repeat, 1, {{2, {3, 4}, -1, 1, false}}},
+    {"pad", f_pad, 1, {{2, {3, 4}, -1, 1, false}}},
+    {"roll, flip and tril", f_roll, 1, {{2, {3, 4}, -1, 1, false}}},
+    {"topk", f_topk, 1, {{2, {5, 3}, -1, 1, false}}},
+    {"interpolate", f_interpolate, 1, {{4, {1, 2, 3, 4}, -1, 1, false}}},
+    {"interpolate with corners", f_interpolate_corners, 1, {{4, {2, 1, 3, 4}, -1, 1, false}}},
+    {"adaptive_avg_pool2d", f_adaptive_avg_pool2d, 1, {{4, {1, 2, 3, 5}, -1, 1, false}}},
+    {"conv1d", f_conv1d, 3, {{3, {2, 4, 7}, -1, 1, false}, {3, {2, 2, 3}, -1, 1, false}, {1, {2}, -1, 1, false}}},
+    {"max_pool1d and avg_pool1d", f_pool1d, 1, {{3, {2, 2, 7}, -1, 1, false}}},
+    {"outer and dot", f_outer, 2, {{1, {3}, -1, 1, false}, {1, {4}, -1, 1, false}}},
     {"reshape", f_reshape, 1, {{3, {3, 4, 2}, -1, 1, false}}},
     {"permute", f_permute, 1, {{3, {3, 4, 2}, -1, 1, false}}},
     {"slice", f_slice, 1, {{3, {2, 6, 5}, -1, 1, false}}},

@@ -62,6 +62,20 @@ TSR_API tsr_tensor *tsr_matmul(tsr_tensor *a, tsr_tensor *b);
 /* x [.., in] · weight [out, in]ᵀ + bias [out] → [.., out]; bias may be NULL. */
 TSR_API tsr_tensor *tsr_linear(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias);
 
+/* The product of each element of a [n] with each of b [m] → [n, m]; floats i32 i64. */
+TSR_API tsr_tensor *tsr_outer(tsr_tensor *a, tsr_tensor *b);
+/* The sum of a [n] times b [n] → a scalar; floats, as matmul. */
+TSR_API tsr_tensor *tsr_dot(tsr_tensor *a, tsr_tensor *b);
+
+typedef struct tsr_conv1d_options {
+    int64_t stride;   /* 0 means 1 */
+    int64_t padding;  /* zeros on both sides */
+    int64_t dilation; /* 0 means 1 */
+    int64_t groups;   /* 0 means 1 */
+} tsr_conv1d_options;
+/* Cross-correlation. x [n, c, w], weight [o, c / groups, kw], bias [o] or NULL → [n, o, ow], as conv2d with a height of 1. */
+TSR_API tsr_tensor *tsr_conv1d(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias, const tsr_conv1d_options *options);
+
 typedef struct tsr_conv2d_options {
     int64_t stride[2];   /* height, width; 0 means 1 */
     int64_t padding[2];  /* zeros on both sides */
@@ -83,6 +97,32 @@ typedef struct tsr_pool2d_options {
 /* A window's first maximum gets the gradient; NaN counts as largest. */
 TSR_API tsr_tensor *tsr_max_pool2d(tsr_tensor *x, const tsr_pool2d_options *options);
 TSR_API tsr_tensor *tsr_avg_pool2d(tsr_tensor *x, const tsr_pool2d_options *options);
+
+typedef struct tsr_pool1d_options {
+    int64_t kernel;       /* required, ≥ 1 */
+    int64_t stride;       /* 0 means the kernel's size */
+    int64_t padding;      /* at most half the kernel */
+    bool exclude_padding; /* avg_pool1d: divide by the elements inside x */
+} tsr_pool1d_options;
+/* x [n, c, w], as the two-dimensional ones with a height of 1. */
+TSR_API tsr_tensor *tsr_max_pool1d(tsr_tensor *x, const tsr_pool1d_options *options);
+TSR_API tsr_tensor *tsr_avg_pool1d(tsr_tensor *x, const tsr_pool1d_options *options);
+/* x [n, c, h, w] → [n, c, height, width]: averages of the windows floor(i h / height) … ceil((i + 1) h / height) - 1, along the width,
+ * then along the height. (torch.nn.functional.adaptive_avg_pool2d.) */
+TSR_API tsr_tensor *tsr_adaptive_avg_pool2d(tsr_tensor *x, int64_t height, int64_t width);
+
+/* How element j of m comes from n elements. */
+typedef enum tsr_resampling {
+    TSR_NEAREST,        /* element floor(j n / m) */
+    TSR_LINEAR,         /* between the two beside (j + 1/2) n / m - 1/2, clamped to the edge */
+    TSR_LINEAR_CORNERS, /* beside j (n - 1) / (m - 1): the ends stay the ends */
+    TSR_MEAN            /* the average of elements floor(j n / m) … ceil((j + 1) n / m) - 1 */
+} tsr_resampling;
+/* x [n, channels, ..] to `sizes` of its last dimensions, one for each behind the channels; nearest or linear (bilinear in two dimensions). 16-bit
+ * numbers are carried in f32. (torch.nn.functional.interpolate with a size; TSR_LINEAR_CORNERS is align_corners = True.) */
+TSR_API tsr_tensor *tsr_interpolate(tsr_tensor *x, int count, const int64_t *sizes, tsr_resampling mode);
+/* The same along one axis of any tensor; floats, both sizes at least 1. What interpolate and adaptive_avg_pool2d are made of. */
+TSR_API tsr_tensor *tsr_resample(tsr_tensor *x, int axis, int64_t size, tsr_resampling mode);
 
 /* ---- reductions over any axes --------------------------------------------------------------------------------- */
 

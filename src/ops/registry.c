@@ -12,7 +12,8 @@
     X(dropout) X(where) X(layer_norm) X(rms_norm) X(group_norm) X(instance_norm) X(scaled_dot_product_attention)       \
     X(rotary_embedding) X(embedding) X(index_select) X(index_add) X(gather) X(scatter) X(scatter_add) X(squeeze)       \
     X(unsqueeze) X(narrow) X(split) X(chunk) X(cat) X(stack) X(repeat) X(roll) X(pad) X(flip) X(tril) X(triu)          \
-    X(sort) X(topk) X(one_hot) X(take_along_dim)
+    X(sort) X(topk) X(one_hot) X(take_along_dim) X(resample) X(interpolate) X(adaptive_avg_pool2d) X(conv1d)           \
+    X(max_pool1d) X(avg_pool1d) X(outer) X(dot)
 /* clang-format on */
 
 #define DECLARE(name) extern const op_row op_##name;
