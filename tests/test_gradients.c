@@ -54,8 +54,11 @@ UNARY(log1p)
 UNARY(sin)
 UNARY(cos)
 UNARY(tan)
-UNARY(tanh) UNARY(erf) UNARY(erfc) UNARY(sigmoid) UNARY(relu) UNARY(silu) UNARY(gelu) UNARY(gelu_tanh)
-    UNARY(softplus) static tsr_tensor *f_leaky_relu(tsr_tensor **x)
+UNARY(tanh)
+UNARY(erf)
+UNARY(erfc)
+UNARY(sigmoid)
+UNARY(relu) UNARY(silu) UNARY(gelu) UNARY(gelu_tanh) UNARY(softplus) static tsr_tensor *f_leaky_relu(tsr_tensor **x)
 {
     return tsr_leaky_relu(x[0], 0.1);
 }
@@ -224,6 +227,117 @@ static tsr_tensor *f_flatten(tsr_tensor **x)
 {
     return tsr_square(tsr_flatten(x[0], 1, -1));
 }
+static tsr_tensor *f_layer_norm(tsr_tensor **x)
+{
+    return tsr_layer_norm(x[0], 2, (int64_t[]){3, 4}, x[1], x[2], 1e-5);
+}
+static tsr_tensor *f_rms_norm(tsr_tensor **x)
+{
+    return tsr_rms_norm(x[0], 1, (int64_t[]){5}, x[1], -1);
+}
+static tsr_tensor *f_group_norm(tsr_tensor **x)
+{
+    return tsr_group_norm(x[0], 2, x[1], x[2], 1e-5);
+}
+static tsr_tensor *f_instance_norm(tsr_tensor **x)
+{
+    return tsr_instance_norm(x[0], x[1], NULL, 1e-5);
+}
+static tsr_tensor *f_attention(tsr_tensor **x)
+{
+    return tsr_scaled_dot_product_attention(x[0], x[1], x[2], x[3], true, 0);
+}
+static tsr_tensor *f_attention_grouped(tsr_tensor **x)
+{
+    return tsr_scaled_dot_product_attention(x[0], x[1], x[2], NULL, false, 0.6);
+}
+static tsr_tensor *f_rotary(tsr_tensor **x)
+{
+    tsr_tensor *cosine, *sine;
+    return tsr_rotary_tables(cpu, TSR_F64, 3, 4, 10, &cosine, &sine) == TSR_OK
+               ? tsr_rotary_embedding(x[0], cosine, sine, false)
+               : NULL;
+}
+static tsr_tensor *list(int rank, const int64_t *shape, const int64_t *values)
+{
+    return tsr_from_data(cpu, TSR_I64, rank, shape, values);
+}
+static tsr_tensor *f_embedding(tsr_tensor **x)
+{
+    return tsr_square(tsr_embedding(x[0], list(2, (int64_t[]){2, 3}, (int64_t[]){2, 0, 2, 2, 3, 1}), -1));
+}
+static tsr_tensor *f_index_select(tsr_tensor **x)
+{
+    return tsr_square(tsr_index_select(x[0], 1, list(1, (int64_t[]){5}, (int64_t[]){2, 0, 2, 2, 1})));
+}
+static tsr_tensor *f_index_add(tsr_tensor **x)
+{
+    return tsr_square(tsr_index_add(x[0], 0, list(1, (int64_t[]){3}, (int64_t[]){1, 3, 1}), x[1]));
+}
+static const int64_t scattered[] = {2, 0, 2, 1, 1, 3};
+static tsr_tensor *f_gather(tsr_tensor **x)
+{
+    return tsr_square(tsr_gather(x[0], 1, list(2, (int64_t[]){2, 3}, scattered)));
+}
+static tsr_tensor *f_scatter(tsr_tensor **x)
+{
+    return tsr_square(tsr_scatter(x[0], 1, list(2, (int64_t[]){2, 3}, scattered), x[1]));
+}
+static tsr_tensor *f_scatter_add(tsr_tensor **x)
+{
+    return tsr_square(tsr_scatter_add(x[0], 1, list(2, (int64_t[]){2, 3}, scattered), x[1]));
+}
+static tsr_tensor *f_cat(tsr_tensor **x)
+{
+    return tsr_square(tsr_cat((tsr_tensor *[]){x[0], x[1], x[0]}, 3, 1));
+}
+static tsr_tensor *f_stack(tsr_tensor **x)
+{
+    return tsr_square(tsr_stack((tsr_tensor *[]){x[0], tsr_sin(x[0])}, 2, 1));
+}
+static tsr_tensor *f_repeat(tsr_tensor **x)
+{
+    return tsr_square(tsr_repeat(x[0], 3, (int64_t[]){2, 1, 2}));
+}
+static tsr_tensor *f_pad(tsr_tensor **x)
+{
+    return tsr_square(tsr_pad(tsr_pad(x[0], 4, (int64_t[]){2, 1, 0, 2}, TSR_PAD_REFLECT, 0), 2, (int64_t[]){1, -1},
+                              TSR_PAD_CONSTANT, 1));
+}
+static tsr_tensor *f_roll(tsr_tensor **x)
+{
+    return tsr_square(tsr_tril(tsr_flip(tsr_roll(x[0], 1, (int64_t[]){1}, (int64_t[]){1}), 1, (int64_t[]){0}), 1));
+}
+static tsr_tensor *f_topk(tsr_tensor **x)
+{
+    tsr_tensor *values, *places;
+    return tsr_topk(x[0], 2, 0, true, &values, &places) == TSR_OK ? tsr_square(values) : NULL;
+}
+static tsr_tensor *f_interpolate(tsr_tensor **x)
+{
+    return tsr_square(tsr_interpolate(x[0], 2, (int64_t[]){5, 2}, TSR_LINEAR));
+}
+static tsr_tensor *f_interpolate_corners(tsr_tensor **x)
+{
+    return tsr_square(tsr_interpolate(x[0], 2, (int64_t[]){2, 7}, TSR_LINEAR_CORNERS));
+}
+static tsr_tensor *f_adaptive_avg_pool2d(tsr_tensor **x)
+{
+    return tsr_square(tsr_adaptive_avg_pool2d(x[0], 2, 3));
+}
+static tsr_tensor *f_conv1d(tsr_tensor **x)
+{
+    return tsr_conv1d(x[0], x[1], x[2], &(tsr_conv1d_options){.stride = 2, .padding = 1, .groups = 2});
+}
+static tsr_tensor *f_pool1d(tsr_tensor **x)
+{
+    const tsr_pool1d_options options = {.kernel = 3, .stride = 2, .padding = 1};
+    return tsr_mul(tsr_max_pool1d(x[0], &options), tsr_avg_pool1d(x[0], &options));
+}
+static tsr_tensor *f_outer(tsr_tensor **x)
+{
+    return tsr_mul(tsr_outer(x[0], x[1]), tsr_dot(x[0], x[0]));
+}
 static tsr_tensor *f_leaf_twice(tsr_tensor **x)
 {
     return tsr_mul(tsr_add(x[0], tsr_exp(x[0])), x[0]);
@@ -329,6 +443,43 @@ static const row rows[] = {
       {1, {2}, -1, 1, true},
       {1, {2}, 0.5, 1, true}}},
     {"dropout", f_dropout, 1, {{2, {5, 7}, -1, 1, false}}},
+    {"layer_norm",
+     f_layer_norm,
+     3,
+     {{4, {2, 2, 3, 4}, -1, 1, false}, {2, {3, 4}, 0.5, 2, false}, {2, {3, 4}, -1, 1, false}}},
+    {"rms_norm", f_rms_norm, 2, {{2, {3, 5}, -1, 1, false}, {1, {5}, 0.5, 2, false}}},
+    {"group_norm", f_group_norm, 3, {{4, {2, 4, 2, 3}, -1, 1, false}, {1, {4}, 0.5, 2, false}, {1, {4}, -1, 1, false}}},
+    {"instance_norm", f_instance_norm, 2, {{3, {2, 3, 5}, -1, 1, false}, {1, {3}, 0.5, 2, false}}},
+    {"scaled_dot_product_attention",
+     f_attention,
+     4,
+     {{4, {2, 2, 3, 4}, -1, 1, false},
+      {4, {2, 2, 5, 4}, -1, 1, false},
+      {4, {2, 2, 5, 3}, -1, 1, false},
+      {3, {2, 1, 5}, -1, 1, false}}},
+    {"scaled_dot_product_attention, grouped",
+     f_attention_grouped,
+     3,
+     {{3, {4, 3, 4}, -1, 1, false}, {3, {2, 5, 4}, -1, 1, false}, {3, {2, 5, 3}, -1, 1, false}}},
+    {"rotary_embedding", f_rotary, 1, {{3, {2, 3, 5}, -1, 1, false}}},
+    {"embedding", f_embedding, 1, {{2, {4, 3}, -1, 1, false}}},
+    {"index_select", f_index_select, 1, {{3, {2, 3, 4}, -1, 1, false}}},
+    {"index_add", f_index_add, 2, {{2, {4, 3}, -1, 1, false}, {2, {3, 3}, -1, 1, false}}},
+    {"gather", f_gather, 1, {{2, {3, 4}, -1, 1, false}}},
+    {"scatter", f_scatter, 2, {{2, {3, 4}, -1, 1, false}, {2, {2, 3}, -1, 1, false}}},
+    {"scatter_add", f_scatter_add, 2, {{2, {3, 4}, -1, 1, false}, {2, {2, 4}, -1, 1, false}}},
+    {"cat", f_cat, 2, {{2, {3, 4}, -1, 1, false}, {2, {3, 2}, -1, 1, false}}},
+    {"stack", f_stack, 1, {{2, {3, 4}, -1, 1, false}}},
+    {"repeat", f_repeat, 1, {{2, {3, 4}, -1, 1, false}}},
+    {"pad", f_pad, 1, {{2, {3, 4}, -1, 1, false}}},
+    {"roll, flip and tril", f_roll, 1, {{2, {3, 4}, -1, 1, false}}},
+    {"topk", f_topk, 1, {{2, {5, 3}, -1, 1, false}}},
+    {"interpolate", f_interpolate, 1, {{4, {1, 2, 3, 4}, -1, 1, false}}},
+    {"interpolate with corners", f_interpolate_corners, 1, {{4, {2, 1, 3, 4}, -1, 1, false}}},
+    {"adaptive_avg_pool2d", f_adaptive_avg_pool2d, 1, {{4, {1, 2, 3, 5}, -1, 1, false}}},
+    {"conv1d", f_conv1d, 3, {{3, {2, 4, 7}, -1, 1, false}, {3, {2, 2, 3}, -1, 1, false}, {1, {2}, -1, 1, false}}},
+    {"max_pool1d and avg_pool1d", f_pool1d, 1, {{3, {2, 2, 7}, -1, 1, false}}},
+    {"outer and dot", f_outer, 2, {{1, {3}, -1, 1, false}, {1, {4}, -1, 1, false}}},
     {"reshape", f_reshape, 1, {{3, {3, 4, 2}, -1, 1, false}}},
     {"permute", f_permute, 1, {{3, {3, 4, 2}, -1, 1, false}}},
     {"slice", f_slice, 1, {{3, {2, 6, 5}, -1, 1, false}}},

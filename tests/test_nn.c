@@ -184,6 +184,66 @@ static void test_layers(void **state)
     on_every_device(layers_on);
 }
 
+/* The layers of a transformer: what they hold at first, and that they apply their operator with it. */
+static void transformer_layers_on(const run *r)
+{
+    enum { COUNT = 500, WIDTH = 24 };
+    static float w[COUNT * WIDTH], again[COUNT * WIDTH];
+    const int64_t shape[] = {3, WIDTH}, ids[] = {4, 0, 499};
+    char name[32];
+    require_ok(r, tsr_scope_begin());
+    require_ok(r, tsr_seed(r->device, 8));
+    tsr_module *table = tsr_embedding_create(r->device, COUNT, WIDTH, 4),
+               *norm = tsr_layer_norm_create(r->device, 1, shape + 1, 0, true);
+    require(r, table);
+    require(r, norm);
+    require_ok(r, tsr_read_f32(tsr_module_parameter(table, 0, name, sizeof name), w, COUNT * WIDTH));
+    assert_string_equal(name, "weight");
+    double sum = 0, squares = 0;
+    for (int i = 0; i < COUNT * WIDTH; i++) {
+        assert_true(i / WIDTH == 4 ? w[i] == 0 : w[i] != 0);
+        sum += (double)w[i];
+        squares += (double)w[i] * (double)w[i];
+    }
+    const double n = COUNT * WIDTH - WIDTH; /* of N(0, 1): mean ± 1 / sqrt n, mean square 1 ± sqrt(2 / n) */
+    assert_true(fabs(sum / n) <= 5 / sqrt(n) && fabs(squares / n - 1) <= 5 * sqrt(2 / n));
+    require_ok(r, tsr_seed(r->device, 8));
+    tsr_module *second = tsr_embedding_create(r->device, COUNT, WIDTH, 4);
+    require_ok(r, tsr_read_f32(tsr_module_parameter(second, 0, name, sizeof name), again, COUNT * WIDTH));
+    assert_memory_equal(w, again, sizeof w);
+
+    tsr_tensor *y = tsr_forward(table, tsr_from_data(r->device, TSR_I64, 1, (int64_t[]){3}, ids));
+    require(r, y);
+    require_ok(r, tsr_read_f32(y, again, 3 * WIDTH));
+    for (int i = 0; i < 3 * WIDTH; i++)
+        assert_true(again[i] == w[ids[i / WIDTH] * WIDTH + i % WIDTH]);
+    assert_int_equal(tsr_module_parameter_count(norm), 2);
+    tsr_tensor *z = tsr_forward(norm, y), *plain = tsr_layer_norm(y, 1, shape + 1, NULL, NULL, 1e-5);
+    require(r, z);
+    require_ok(r, tsr_read_f32(z, w, 3 * WIDTH));
+    require_ok(r, tsr_read_f32(plain, again, 3 * WIDTH));
+    for (int i = 0; i < 3 * WIDTH; i++)
+        assert_true(w[i] == again[i]);
+    require_ok(r, tsr_backward(tsr_sum(z, NULL, 0, false)));
+    require_ok(r, tsr_read_f32(tsr_grad(tsr_module_parameter(norm, 1, NULL, 0)), w, WIDTH));
+    for (int i = 0; i < WIDTH; i++)
+        assert_true(w[i] == 3);
+    assert_null(tsr_embedding_create(r->device, 0, 4, -1));
+    assert_null(tsr_embedding_create(r->device, 4, 4, 4));
+    assert_null(tsr_layer_norm_create(r->device, 0, shape, 0, true));
+    assert_null(tsr_layer_norm_create(r->device, 1, shape, -1, true));
+    tsr_module_destroy(table);
+    tsr_module_destroy(second);
+    tsr_module_destroy(norm);
+    require_ok(r, tsr_scope_end());
+}
+
+static void test_transformer_layers(void **state)
+{
+    (void)state;
+    on_every_device(transformer_layers_on);
+}
+
 /* ---- initial weights: their distribution, and the same bits everywhere ---- */
 
 static void check_uniform(const float *w, int64_t n, double bound)
@@ -412,9 +472,10 @@ static void test_leaks(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_names),   cmocka_unit_test(test_modes),       cmocka_unit_test(test_layers),
-        cmocka_unit_test(test_weights), cmocka_unit_test(test_own_modules), cmocka_unit_test(test_errors),
-        cmocka_unit_test(test_leaks),
+        cmocka_unit_test(test_names),   cmocka_unit_test(test_modes),
+        cmocka_unit_test(test_layers),  cmocka_unit_test(test_transformer_layers),
+        cmocka_unit_test(test_weights), cmocka_unit_test(test_own_modules),
+        cmocka_unit_test(test_errors),  cmocka_unit_test(test_leaks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -24,6 +24,12 @@ TSR_API tsr_module *tsr_max_pool2d_create(const tsr_pool2d_options *options);
 TSR_API tsr_module *tsr_avg_pool2d_create(const tsr_pool2d_options *options);
 /* weight 1, bias 0, running_mean 0, running_var 1 (buffers, not parameters). momentum 0 means 0.1, epsilon 0 means 1e-5. */
 TSR_API tsr_module *tsr_batch_norm2d_create(tsr_device *device, int64_t channels, double momentum, double epsilon);
+/* Over x's last `rank` dimensions, of `shape`: weight 1, bias 0 (if there is one). epsilon 0 means 1e-5. */
+TSR_API tsr_module *tsr_layer_norm_create(tsr_device *device, int rank, const int64_t *shape, double epsilon,
+                                          bool bias);
+/* Indices [..] → [.., width]: weight [count, width] from the normal distribution; row padding_idx (negative: none) is 0 and gets no
+ * gradient. */
+TSR_API tsr_module *tsr_embedding_create(tsr_device *device, int64_t count, int64_t width, int64_t padding_idx);
 TSR_API tsr_module *tsr_dropout_create(double p);
 TSR_API tsr_module *tsr_relu_create(void);
 TSR_API tsr_module *tsr_leaky_relu_create(double slope);

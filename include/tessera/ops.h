@@ -129,6 +129,20 @@ TSR_API tsr_tensor *tsr_matmul(tsr_tensor *a, tsr_tensor *b);
 /* x [.., in] · weight [out, in]ᵀ + bias [out] → [.., out]; bias may be NULL. */
 TSR_API tsr_tensor *tsr_linear(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias);
 
+/* The product of each element of a [n] with each of b [m] → [n, m]; floats i32 i64. */
+TSR_API tsr_tensor *tsr_outer(tsr_tensor *a, tsr_tensor *b);
+/* The sum of a [n] times b [n] → a scalar; floats, as matmul. */
+TSR_API tsr_tensor *tsr_dot(tsr_tensor *a, tsr_tensor *b);
+
+typedef struct tsr_conv1d_options {
+    int64_t stride;   /* 0 means 1 */
+    int64_t padding;  /* zeros on both sides */
+    int64_t dilation; /* 0 means 1 */
+    int64_t groups;   /* 0 means 1 */
+} tsr_conv1d_options;
+/* Cross-correlation. x [n, c, w], weight [o, c / groups, kw], bias [o] or NULL → [n, o, ow], as conv2d with a height of 1. */
+TSR_API tsr_tensor *tsr_conv1d(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias, const tsr_conv1d_options *options);
+
 typedef struct tsr_conv2d_options {
     int64_t stride[2];   /* height, width; 0 means 1 */
     int64_t padding[2];  /* zeros on both sides */
@@ -150,6 +164,32 @@ typedef struct tsr_pool2d_options {
 /* A window's first maximum gets the gradient; NaN counts as largest. */
 TSR_API tsr_tensor *tsr_max_pool2d(tsr_tensor *x, const tsr_pool2d_options *options);
 TSR_API tsr_tensor *tsr_avg_pool2d(tsr_tensor *x, const tsr_pool2d_options *options);
+
+typedef struct tsr_pool1d_options {
+    int64_t kernel;       /* required, ≥ 1 */
+    int64_t stride;       /* 0 means the kernel's size */
+    int64_t padding;      /* at most half the kernel */
+    bool exclude_padding; /* avg_pool1d: divide by the elements inside x */
+} tsr_pool1d_options;
+/* x [n, c, w], as the two-dimensional ones with a height of 1. */
+TSR_API tsr_tensor *tsr_max_pool1d(tsr_tensor *x, const tsr_pool1d_options *options);
+TSR_API tsr_tensor *tsr_avg_pool1d(tsr_tensor *x, const tsr_pool1d_options *options);
+/* x [n, c, h, w] → [n, c, height, width]: averages of the windows floor(i h / height) … ceil((i + 1) h / height) - 1, along the width,
+ * then along the height. (torch.nn.functional.adaptive_avg_pool2d.) */
+TSR_API tsr_tensor *tsr_adaptive_avg_pool2d(tsr_tensor *x, int64_t height, int64_t width);
+
+/* How element j of m comes from n elements. */
+typedef enum tsr_resampling {
+    TSR_NEAREST,        /* element floor(j n / m) */
+    TSR_LINEAR,         /* between the two beside (j + 1/2) n / m - 1/2, clamped to the edge */
+    TSR_LINEAR_CORNERS, /* beside j (n - 1) / (m - 1): the ends stay the ends */
+    TSR_MEAN            /* the average of elements floor(j n / m) … ceil((j + 1) n / m) - 1 */
+} tsr_resampling;
+/* x [n, channels, ..] to `sizes` of its last dimensions, one for each behind the channels; nearest or linear (bilinear in two dimensions). 16-bit
+ * numbers are carried in f32. (torch.nn.functional.interpolate with a size; TSR_LINEAR_CORNERS is align_corners = True.) */
+TSR_API tsr_tensor *tsr_interpolate(tsr_tensor *x, int count, const int64_t *sizes, tsr_resampling mode);
+/* The same along one axis of any tensor; floats, both sizes at least 1. What interpolate and adaptive_avg_pool2d are made of. */
+TSR_API tsr_tensor *tsr_resample(tsr_tensor *x, int axis, int64_t size, tsr_resampling mode);
 
 /* ---- reductions over any axes --------------------------------------------------------------------------------- */
 
@@ -206,9 +246,72 @@ TSR_API tsr_tensor *tsr_cross_entropy(tsr_tensor *logits, tsr_tensor *target);
  * (Ioffe and Szegedy 2015; torch.nn.functional.batch_norm.) */
 TSR_API tsr_tensor *tsr_batch_norm2d(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias, tsr_tensor *running_mean,
                                      tsr_tensor *running_variance, bool training, double momentum, double epsilon);
+/* (x - mean) / sqrt(variance + epsilon) weight + bias over x's last dimensions, which are normalized_shape; variance biased. weight and bias
+ * have that shape, the dtype of x or f32 (f64 for f64); each may be NULL. Sums in the canonical order.
+ * (Ba, Kiros and Hinton 2016; torch.nn.functional.layer_norm.) */
+TSR_API tsr_tensor *tsr_layer_norm(tsr_tensor *x, int normalized_rank, const int64_t *normalized_shape,
+                                   tsr_tensor *weight, tsr_tensor *bias, double epsilon);
+/* x / sqrt(mean x^2 + epsilon) weight, likewise; a negative epsilon stands for the distance from 1 to the next number of x's dtype, as
+ * None in PyTorch. (Zhang and Sennrich 2019; torch.nn.functional.rms_norm.) */
+TSR_API tsr_tensor *tsr_rms_norm(tsr_tensor *x, int normalized_rank, const int64_t *normalized_shape,
+                                 tsr_tensor *weight, double epsilon);
+/* x [n, channels, ..]: normalised over the channels of each of `groups` groups and all that follows them; weight and bias [channels], as in
+ * layer_norm. Error: the groups do not divide the channels. (Wu and He 2018; torch.nn.functional.group_norm.) */
+TSR_API tsr_tensor *tsr_group_norm(tsr_tensor *x, int64_t groups, tsr_tensor *weight, tsr_tensor *bias, double epsilon);
+/* group_norm with a group for each channel. (Ulyanov, Vedaldi and Lempitsky 2016; torch.nn.functional.instance_norm without running
+ * statistics.) */
+TSR_API tsr_tensor *tsr_instance_norm(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias, double epsilon);
 /* Zeroes each element with probability p and scales the others by 1 / (1 - p), p in [0, 1). The mask comes from the device's
  * generator and is made again in the backward pass, not stored. */
 TSR_API tsr_tensor *tsr_dropout(tsr_tensor *x, double p, bool training);
+
+/* ---- attention ------------------------------------------------------------------------------------------------------ */
+
+/* softmax(scale q kᵀ + mask) v. q [.., heads, queries, width], k [.., key heads, keys, width], v [.., key heads, keys, values] →
+ * [.., heads, queries, values]. floats, accumulated in f32. The leading sizes agree; the key heads divide the heads, and each serves
+ * heads / key heads neighbours (grouped-query attention). Rank 2 has no heads.
+ *   mask    NULL, bool (true: may be seen) or numbers that are added, of q's dtype; broadcasts to [.., heads, queries, keys]. A mask of
+ *           numbers has a derivative.
+ *   causal  query i sees keys 0…i, besides what the mask says.
+ *   scale   0 means 1 / sqrt(width).
+ * A query that sees no key gives 0. Memory beside the operands and the result is linear in queries and in keys, forward and backward.
+ * (Vaswani et al. 2017; torch.nn.functional.scaled_dot_product_attention without dropout.) */
+TSR_API tsr_tensor *tsr_scaled_dot_product_attention(tsr_tensor *q, tsr_tensor *k, tsr_tensor *v, tsr_tensor *mask,
+                                                     bool causal, double scale);
+/* Rotary position embedding (Su et al. 2021). x [.., positions, width]: pair i of row p is turned by the angle whose cosine and sine are
+ * element [p, i] of the tables, f32 (f64 for f64) [positions, pairs]. Pairs are elements i and pairs + i (as in GPT-NeoX and LLaMA), or
+ * interleaved 2 i and 2 i + 1 (as in the paper); elements behind 2 pairs stay as they are. The tables have no derivative. */
+TSR_API tsr_tensor *tsr_rotary_embedding(tsr_tensor *x, tsr_tensor *cosine, tsr_tensor *sine, bool interleaved);
+/* The tables for positions 0 … and an even width: the angle of pair i is position · base^(-2 i / width); the paper's base is 10000. Two new
+ * tensors [positions, width / 2] of dtype f32 or f64. A slice along axis 0 begins at another position. */
+TSR_API tsr_status tsr_rotary_tables(tsr_device *device, tsr_dtype dtype, int64_t positions, int64_t width, double base,
+                                     tsr_tensor **cosine, tsr_tensor **sine);
+
+/* ---- by index: i32 or i64 ----------------------------------------------------------------------------------------- */
+
+/* Devices cannot raise errors: an index outside [0, size) takes NaN (of integers and bool 0), and adds or puts nothing. What meets in one
+ * place is added in ascending order of the index's elements, so that sums are the same from run to run. */
+
+/* Rows of weight [size, width] at indices of any shape [..] → [.., width]; floats. Row padding_idx gets no gradient; negative: there is
+ * no such row. (torch.nn.functional.embedding.) */
+TSR_API tsr_tensor *tsr_embedding(tsr_tensor *weight, tsr_tensor *indices, int64_t padding_idx);
+/* x's slices along axis at index [n]; any dtype. */
+TSR_API tsr_tensor *tsr_index_select(tsr_tensor *x, int axis, tsr_tensor *index);
+/* x with the source's slices along axis added at index [n]; floats i32 i64, the source of x's dtype. */
+TSR_API tsr_tensor *tsr_index_add(tsr_tensor *x, int axis, tsr_tensor *index, tsr_tensor *source);
+/* out[i][j][k] = x[i][index[i][j][k]][k] (axis 1 of 3): the index has x's rank and is, but along axis, no larger than x; the result has
+ * its shape. Any dtype. (torch.gather.) */
+TSR_API tsr_tensor *tsr_gather(tsr_tensor *x, int axis, tsr_tensor *index);
+/* A copy of x with out[i][index[i][j][k]][k] = source[i][j][k]; of several elements for one place the last along axis stays, and it alone
+ * gets the gradient. The index is no larger than the source, and but along axis no larger than x. Any dtype. (torch.scatter.) */
+TSR_API tsr_tensor *tsr_scatter(tsr_tensor *x, int axis, tsr_tensor *index, tsr_tensor *source);
+/* Likewise, added to what x has there; floats i32 i64. (torch.scatter_add.) */
+TSR_API tsr_tensor *tsr_scatter_add(tsr_tensor *x, int axis, tsr_tensor *index, tsr_tensor *source);
+
+/* gather, the sizes but along axis broadcast. (torch.take_along_dim.) */
+TSR_API tsr_tensor *tsr_take_along_dim(tsr_tensor *x, tsr_tensor *index, int axis);
+/* indices [..] i32 i64 → i64 [.., classes], 1 at the index; a row of 0 for one out of range. Not differentiable. */
+TSR_API tsr_tensor *tsr_one_hot(tsr_tensor *indices, int64_t classes);
 
 /* ---- shape: views of the same memory, never a copy (reshape copies where strides allow no view) -------------------- */
 
@@ -222,6 +325,45 @@ TSR_API tsr_tensor *tsr_slice(tsr_tensor *x, int axis, int64_t start, int64_t st
 TSR_API tsr_tensor *tsr_expand(tsr_tensor *x, int rank, const int64_t *shape);
 /* Merges dimensions first…last (in [-rank, rank)) into one. */
 TSR_API tsr_tensor *tsr_flatten(tsr_tensor *x, int first, int last);
+
+/* Without the dimensions of size 1 among `axes`; count 0 (axes NULL): without any. */
+TSR_API tsr_tensor *tsr_squeeze(tsr_tensor *x, const int *axes, int count);
+/* With a dimension of size 1 before axis; axis in [-rank - 1, rank]. */
+TSR_API tsr_tensor *tsr_unsqueeze(tsr_tensor *x, int axis);
+/* `length` elements from start on along axis, which must be there; a negative start counts from the end. */
+TSR_API tsr_tensor *tsr_narrow(tsr_tensor *x, int axis, int64_t start, int64_t length);
+/* Parts of `size` elements along axis, the last of what is left; or `chunks` parts of ceil(n / chunks), fewer where they are used up
+ * before. They go to parts[0…*count - 1], each a tensor of the scope. Error: there are more than `capacity`. By name, tsr_op_call gives the
+ * part that the attribute `index` names. */
+TSR_API tsr_status tsr_split(tsr_tensor *x, int axis, int64_t size, int capacity, tsr_tensor **parts, int *count);
+TSR_API tsr_status tsr_chunk(tsr_tensor *x, int axis, int64_t chunks, int capacity, tsr_tensor **parts, int *count);
+
+/* ---- shape: elements moved ---- any dtype; results are contiguous --------------------------------------------------- */
+
+/* The tensors one after the other along axis (one dtype, equal sizes along the others), or along a new axis (equal shapes). Any number
+ * here, up to 8 by name. */
+TSR_API tsr_tensor *tsr_cat(tsr_tensor *const *tensors, int count, int axis);
+TSR_API tsr_tensor *tsr_stack(tsr_tensor *const *tensors, int count, int axis);
+/* x times[i] times along axis i; with more numbers than x has dimensions, x gets dimensions of size 1 in front. (torch.Tensor.repeat.) */
+TSR_API tsr_tensor *tsr_repeat(tsr_tensor *x, int count, const int64_t *times);
+/* What leaves an axis at its end comes in at its start; axes NULL and count 1: all elements as one axis. (torch.roll.) */
+TSR_API tsr_tensor *tsr_roll(tsr_tensor *x, int count, const int64_t *shifts, const int64_t *axes);
+TSR_API tsr_tensor *tsr_flip(tsr_tensor *x, int count, const int64_t *axes);
+
+typedef enum tsr_pad_mode { TSR_PAD_CONSTANT, TSR_PAD_REFLECT, TSR_PAD_REPLICATE } tsr_pad_mode;
+/* sizes: before and after the last dimension, then before and after the last but one … (at most four dimensions). Constant: with `value`;
+ * negative sizes cut off. Reflect: without the edge, less than the axis. (torch.nn.functional.pad.) */
+TSR_API tsr_tensor *tsr_pad(tsr_tensor *x, int count, const int64_t *sizes, tsr_pad_mode mode, double value);
+/* x [.., rows, columns] with 0 where column - row > diagonal, or < diagonal. floats i32 i64. */
+TSR_API tsr_tensor *tsr_tril(tsr_tensor *x, int64_t diagonal);
+TSR_API tsr_tensor *tsr_triu(tsr_tensor *x, int64_t diagonal);
+
+/* The elements along axis in ascending or descending order, and the places (i64) that they came from. Stable: of equal ones the first comes
+ * first, whichever the order. NaN counts as largest. floats i32 i64; values and indices are both required. */
+TSR_API tsr_status tsr_sort(tsr_tensor *x, int axis, bool descending, tsr_tensor **values, tsr_tensor **indices);
+/* The k largest or smallest, in that order; of equal ones the first. */
+TSR_API tsr_status tsr_topk(tsr_tensor *x, int64_t k, int axis, bool largest, tsr_tensor **values,
+                            tsr_tensor **indices);
 
 /* ---- copies ------------------------------------------------------------------------------------------------------ */
 

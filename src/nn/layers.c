@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "nn/module.h"
+#include "tessera/autograd.h"
 
 /* A module whose registration failed is destroyed; its message stands. */
 static tsr_module *finished(tsr_module *m, tsr_status status)
@@ -140,6 +141,73 @@ tsr_module *tsr_batch_norm2d_create(tsr_device *device, int64_t channels, double
         status = made[i].parameter ? tsr_module_add_parameter(m, made[i].name, t)
                                    : tsr_module_add_buffer(m, made[i].name, t);
     }
+    return finished(m, status);
+}
+
+/* ---- layer_norm ---- */
+
+typedef struct layer_norm_options {
+    int rank;
+    int64_t shape[TSR_MAX_RANK];
+    double epsilon;
+} layer_norm_options;
+
+static tsr_tensor *layer_norm_forward(void *context, tsr_module *self, tsr_tensor *x)
+{
+    const layer_norm_options *o = context;
+    return tsr_layer_norm(x, o->rank, o->shape, module_own_parameter(self, 0), module_own_parameter(self, 1),
+                          o->epsilon);
+}
+
+tsr_module *tsr_layer_norm_create(tsr_device *device, int rank, const int64_t *shape, double epsilon, bool bias)
+{
+    layer_norm_options o = {.rank = rank, .epsilon = epsilon == 0 ? 1e-5 : epsilon};
+    if (rank < 1 || rank > TSR_MAX_RANK || shape == NULL || !(o.epsilon > 0)) {
+        fail(TSR_OUT_OF_RANGE, "layer_norm: %d sizes and epsilon %g; needed are 1 to %d and a number above 0", rank,
+             o.epsilon, TSR_MAX_RANK);
+        return NULL;
+    }
+    memcpy(o.shape, shape, sizeof *shape * (size_t)rank);
+    tsr_module *m = module_create_with("layer_norm", layer_norm_forward, &o, sizeof o);
+    tsr_status status = tsr_module_add_parameter(m, "weight", tsr_keep(tsr_full(device, TSR_F32, rank, shape, 1)));
+    if (status == TSR_OK && bias)
+        status = tsr_module_add_parameter(m, "bias", tsr_keep(tsr_full(device, TSR_F32, rank, shape, 0)));
+    return finished(m, status);
+}
+
+/* ---- embedding ---- */
+
+static tsr_tensor *embedding_forward(void *context, tsr_module *self, tsr_tensor *x)
+{
+    return tsr_embedding(module_own_parameter(self, 0), x, *(const int64_t *)context);
+}
+
+/* The row of padding_idx is 0 at first, and stays so: it gets no gradient. */
+static tsr_status clear_row(tsr_module *m, int64_t row)
+{
+    tsr_status status = tsr_scope_begin();
+    if (status != TSR_OK)
+        return status;
+    tsr_no_grad_begin();
+    tsr_tensor *of_row = tsr_slice(module_own_parameter(m, 0), 0, row, row + 1, 1);
+    status = of_row == NULL ? tsr_last_status() : tsr_fill(of_row, 0);
+    tsr_no_grad_end();
+    tsr_scope_end();
+    return status;
+}
+
+tsr_module *tsr_embedding_create(tsr_device *device, int64_t count, int64_t width, int64_t padding_idx)
+{
+    if (count < 1 || width < 1 || padding_idx >= count) {
+        fail(TSR_OUT_OF_RANGE,
+             "embedding: %lld rows of width %lld and padding_idx %lld; sizes must be at least 1, the row one of them",
+             (long long)count, (long long)width, (long long)padding_idx);
+        return NULL;
+    }
+    tsr_module *m = module_create_with("embedding", embedding_forward, &padding_idx, sizeof padding_idx);
+    tsr_status status = module_add_normal(m, "weight", device, 2, (int64_t[]){count, width});
+    if (status == TSR_OK && padding_idx >= 0)
+        status = clear_row(m, padding_idx);
     return finished(m, status);
 }
 

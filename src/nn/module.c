@@ -1,6 +1,7 @@
 /* Modules: making, naming, walking. */
 #include "nn/module.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -150,8 +151,9 @@ tsr_status tsr_module_add_child(tsr_module *m, const char *name, tsr_module *chi
     return TSR_OK;
 }
 
-tsr_status module_add_uniform(tsr_module *m, const char *name, tsr_device *device, int rank, const int64_t *shape,
-                              double bound)
+/* A parameter of numbers that `next` draws from a stream of the device's seed. */
+static tsr_status add_drawn(tsr_module *m, const char *name, tsr_device *device, int rank, const int64_t *shape,
+                            double (*next)(philox_stream *stream), double scale)
 {
     int64_t n;
     size_t bytes;
@@ -169,10 +171,33 @@ tsr_status module_add_uniform(tsr_module *m, const char *name, tsr_device *devic
     const uint64_t draw = device_next_host_draw(device, &seed);
     philox_stream stream = philox_begin(seed, PHILOX_WEIGHTS, draw);
     for (int64_t i = 0; i < n; i++)
-        values[i] = (float)((2.0 * (double)philox_float(&stream) - 1.0) * bound);
+        values[i] = (float)(next(&stream) * scale);
     tsr_tensor *t = tsr_keep(tsr_from_data(device, TSR_F32, rank, shape, values));
     host_free(values);
     return tsr_module_add_parameter(m, name, t);
+}
+
+static double next_uniform(philox_stream *stream)
+{
+    return 2.0 * (double)philox_float(stream) - 1.0;
+}
+
+/* Box and Muller 1958, one of the two. */
+static double next_normal(philox_stream *stream)
+{
+    const double radius = sqrt(-2.0 * log(1.0 - philox_double(stream)));
+    return radius * cos(6.283185307179586 * philox_double(stream));
+}
+
+tsr_status module_add_uniform(tsr_module *m, const char *name, tsr_device *device, int rank, const int64_t *shape,
+                              double bound)
+{
+    return add_drawn(m, name, device, rank, shape, next_uniform, bound);
+}
+
+tsr_status module_add_normal(tsr_module *m, const char *name, tsr_device *device, int rank, const int64_t *shape)
+{
+    return add_drawn(m, name, device, rank, shape, next_normal, 1);
 }
 
 tsr_tensor *module_own_parameter(const tsr_module *m, size_t index)

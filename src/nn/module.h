@@ -35,6 +35,8 @@ tsr_module *module_create_with(const char *kind, tsr_forward_fn *forward, const 
 /* An f32 parameter from U(-bound, bound), from the device's seed and a stream of its own, made on the host. */
 tsr_status module_add_uniform(tsr_module *module, const char *name, tsr_device *device, int rank, const int64_t *shape,
                               double bound);
+/* Likewise from the normal distribution. */
+tsr_status module_add_normal(tsr_module *module, const char *name, tsr_device *device, int rank, const int64_t *shape);
 tsr_tensor *module_own_parameter(const tsr_module *module, size_t index); /* NULL where there are fewer */
 
 #endif

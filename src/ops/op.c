@@ -163,10 +163,41 @@ static bool outputs_empty(const op_call *call)
     return true;
 }
 
+static op_output spec_of(const tensor *t)
+{
+    op_output spec = {.dtype = t->dtype, .rank = t->rank};
+    memcpy(spec.shape, t->shape, sizeof spec.shape);
+    return spec;
+}
+
+/* What is made on the way goes with a scope of its own; a result that is an operand becomes a tensor of its own first. */
+static bool compose(op_call *call, tensor *const *given)
+{
+    tensor *made[OP_MAX_OUTPUTS] = {NULL};
+    op_output spec[OP_MAX_OUTPUTS] = {0};
+    if (tsr_scope_begin() != TSR_OK)
+        return false;
+    bool ok = call->row->compose(call, made);
+    call->out_count = call->row->outputs;
+    for (int i = 0; i < call->row->outputs && ok; i++) {
+        for (int k = 0; k < call->in_count && made[i] != NULL; k++)
+            if (made[i] == call->in[k])
+                made[i] = tsr_reshape(made[i], made[i]->rank, made[i]->shape);
+        ok = made[i] != NULL;
+        call->out[i] = ok ? tsr_keep(made[i]) : NULL;
+        if (ok)
+            spec[i] = spec_of(made[i]);
+    }
+    tsr_scope_end();
+    return ok && check_given(call, spec, given);
+}
+
 static bool run(op_call *call, tensor *const *given)
 {
     const op_row *row = call->row;
     op_output spec[OP_MAX_OUTPUTS] = {0};
+    if (row->compose != NULL)
+        return check_inputs(call) && compose(call, given);
     if (!check_inputs(call) || !row->infer(call, spec) || !check_given(call, spec, given))
         return false;
     call->out_count = row->outputs;
@@ -252,6 +283,18 @@ bool infer_same(const op_call *call, op_output *out)
     out[0].dtype = call->in[0]->dtype;
     out[0].rank = call->in[0]->rank;
     memcpy(out[0].shape, call->in[0]->shape, sizeof out[0].shape);
+    return true;
+}
+
+bool attr_ints(const char *what, int count, const int64_t *values, attr_value *out)
+{
+    *out = (attr_value){.count = count};
+    if (count < 0 || count > TSR_MAX_RANK || (count > 0 && values == NULL)) {
+        fail(TSR_OUT_OF_RANGE, "%s: a list holds 0 to %d numbers, not %d", what, TSR_MAX_RANK, count);
+        return false;
+    }
+    for (int i = 0; i < count; i++)
+        out->list[i] = values[i];
     return true;
 }
 

@@ -56,6 +56,9 @@ struct op_row {
     bool (*run)(const op_call *call);
     /* A view operator has this instead of run: makes out[0] from in[0]'s storage. */
     tensor *(*view)(const op_call *call, const op_output *out);
+    /* An operator that is others put together has this instead of infer, run, view and backward: it calls them, and they record
+     * themselves. A scope is open for what it makes. */
+    bool (*compose)(const op_call *call, tensor **out);
     /* As in op_record; NULL for an operator without a derivative. Runs without recording, in a scope of its own, so it is
      * written with the public operators. */
     bool (*backward)(const op_record *record, tensor *const *dy, tensor **dx);
@@ -84,6 +87,8 @@ bool op_temporaries_end(bool ok);
 #define OP_TEMPORARIES(expression) (op_temporaries_begin() && op_temporaries_end(expression))
 
 /* Helpers that rows share. */
+/* `count` integers as an attribute; false after fail(), naming `what`, if there are more than an attribute holds. */
+bool attr_ints(const char *what, int count, const int64_t *values, attr_value *out);
 bool infer_same(const op_call *call, op_output *out); /* dtype and shape of input 0 */
 /* x summed down to a shape that broadcasts to x's: the gradient of a broadcast operand. x itself if equal. */
 tensor *reduce_to(tensor *x, int rank, const int64_t *shape);

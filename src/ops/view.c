@@ -108,18 +108,6 @@ const op_row op_reshape = {
     .backward = reshape_backward,
 };
 
-static bool attr_ints(const char *what, int count, const int64_t *values, attr_value *out)
-{
-    *out = (attr_value){.count = count};
-    if (count < 0 || count > TSR_MAX_RANK || (count > 0 && values == NULL)) {
-        fail(TSR_OUT_OF_RANGE, "%s: a tensor has 0 to %d dimensions, not %d", what, TSR_MAX_RANK, count);
-        return false;
-    }
-    for (int i = 0; i < count; i++)
-        out->list[i] = values[i];
-    return true;
-}
-
 tsr_tensor *tsr_reshape(tsr_tensor *x, int rank, const int64_t *shape)
 {
     attr_value sizes;

@@ -32,6 +32,13 @@ static const sample samples[] = {
     {"batch_norm_sum", {6, 1, 1}, {200, 3}, {1200, 6}, 0},
     {"batch_norm_deviation", {6, 1, 1}, {200, 3}, {1200, 3, 6}, 0},
     {"batch_norm_grad_sums", {6, 1, 1}, {200, 3, 6}, {1200, 1200, 3, 3, 12}, 0},
+    /* cols centred groups epsilon epsilon_low */
+    {"row_norm", {6, 1, 1}, {150, 1, 3, 0x3727c5ac}, {900, 450, 450, 900, 6, 6}, 0},
+    {"row_norm", {2, 1, 1}, {9000, 0, 1, 0x3727c5ac}, {18000, 9000, 9000, 18000, 2, 2}, 0},
+    {"row_norm_grad", {6, 1, 1}, {150, 1, 3, 1}, {900, 900, 6, 6, 450, 900, 900}, 0},
+    /* rows cols heads first_head first_query first_key causal masked mask_outer mask_head mask_row mask_col scale _low width starts */
+    {"attention", {6, 1, 1}, {3, 70, 2, 0, 66, 1, 1, 1, 0, 0, 100, 1, FLOAT_1, 0, 5, 0}, {420, 7100, 6, 6, 30}, 0},
+    {"attention", {6, 1, 1}, {3, 70, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, FLOAT_1, 0, 5, 1}, {420, 7100, 6, 6, 30}, 0},
     {"reduce_columns", {3, 2, 2}, {150, 70, 100, 2, 3}, {2 * 150 * 70, 2 * 2 * 70}, 0},
     {"sum_rows", {2, 5, 1}, {150, 100, 2, 5}, {750, 10}, 0},
     {"max_rows", {2, 5, 1}, {150, 100, 2, 5}, {750, 10}, 0},
