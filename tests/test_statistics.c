@@ -135,7 +135,8 @@ typedef struct shape_case {
 } shape_case;
 
 static const shape_case shapes[] = {
-    {3, {3, 5, 70}, {-1}, 1}, {3, {3, 5, 7}, {0, 2}, 2}, {2, {130, 33}, {0}, 1}, {1, {9000}, {0}, 0}, {2, {4, 2}, {1}, 1},
+    {3, {3, 5, 70}, {-1}, 1}, {3, {3, 5, 7}, {0, 2}, 2}, {2, {130, 33}, {0}, 1},
+    {1, {9000}, {0}, 0},      {2, {4, 2}, {1}, 1},
 };
 
 static tsr_tensor *fold_call(const run *r, const fold_row *row, tsr_tensor *x, const int *axes, int count)
@@ -180,10 +181,10 @@ static tsr_tensor *sample_of(const run *r, const fold_row *row, tsr_dtype dtype,
     const bool product = row->f == f_prod, integer = !row->any_dtype ? dtype == TSR_I32 || dtype == TSR_I64 : true;
     for (int64_t i = 0; i < count_of(c->rank, c->shape); i++) {
         const double u = (double)random_next(&state) / 16777216.0;
-        f[i] = (float)(integer                                     ? floor(u * 5) - (product ? 1 : 2)
-                       : product                                   ? 0.9 + 0.2 * u
+        f[i] = (float)(integer                                      ? floor(u * 5) - (product ? 1 : 2)
+                       : product                                    ? 0.9 + 0.2 * u
                        : row->error == RELATIVE && dtype == TSR_F32 ? 500 + u
-                                                                   : 2 * u - 1);
+                                                                    : 2 * u - 1);
         if (integer && product)
             f[i] = i % 601 == 5 ? 2 : f[i] > 0 ? 1 : -1;
     }
@@ -278,7 +279,8 @@ static void corners_on(const run *r)
     expect_item(r, "min with NaN", tsr_min(odd, NULL, 0, false), (double)NAN);
     expect_item(r, "argmin with NaN", tsr_argmin(odd, NULL, 0, false), 1);
     expect_item(r, "any of NaN", tsr_any(numbers(r, 1, (float[]){NAN}), NULL, 0, false), 1);
-    expect_item(r, "logsumexp of -inf", tsr_logsumexp(numbers(r, 2, (float[]){-inf, -inf}), NULL, 0, false), -(double)inf);
+    expect_item(r, "logsumexp of -inf", tsr_logsumexp(numbers(r, 2, (float[]){-inf, -inf}), NULL, 0, false),
+                -(double)inf);
     expect_item(r, "logsumexp with inf", tsr_logsumexp(numbers(r, 2, (float[]){inf, 0}), NULL, 0, false), (double)inf);
     expect_item(r, "logsumexp of large", tsr_logsumexp(numbers(r, 1, (float[]){1e30f}), NULL, 0, false), (double)1e30f);
     assert_null(tsr_norm(one, NULL, 0, false, 3));
@@ -391,7 +393,8 @@ static void test_scan_axes(void **state)
 
 /* ---- derivatives on every device: of sum w y, small whole numbers, ties and zeros among them ---- */
 
-static void expect_gradient(const run *r, const char *what, tsr_tensor *x, tsr_tensor *y, const float *w, const double *expected)
+static void expect_gradient(const run *r, const char *what, tsr_tensor *x, tsr_tensor *y, const float *w,
+                            const double *expected)
 {
     require(r, y);
     tsr_tensor *dy = tsr_from_data(r->device, TSR_F32, tsr_rank(y), tsr_shape(y), w);
@@ -406,7 +409,8 @@ static void expect_gradient(const run *r, const char *what, tsr_tensor *x, tsr_t
 
 static void derivatives_on(const run *r)
 {
-    const float values[] = {2, 0, -3, 4, 5, 5, 0, 0, 2, -4, 4, 1}, w[] = {2, 3, 5}, ones[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12};
+    const float values[] = {2, 0, -3, 4, 5, 5, 0, 0, 2, -4, 4, 1}, w[] = {2, 3, 5},
+                ones[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12};
     const int last[] = {1};
     double e[12];
     require_ok(r, tsr_scope_begin());
@@ -415,7 +419,8 @@ static void derivatives_on(const run *r)
     expect_gradient(r, "prod", x, tsr_prod(x, last, 1, false), w,
                     (double[]){0, -48, 0, 0, 0, 0, 0, 0, -80, 40, -40, -160});
     expect_gradient(r, "min", x, tsr_min(x, last, 1, false), w, (double[]){0, 0, 2, 0, 0, 0, 1.5, 1.5, 0, 5, 0, 0});
-    expect_gradient(r, "norm 1", x, tsr_norm(x, last, 1, false, 1), w, (double[]){2, 0, -2, 2, 3, 3, 0, 0, 5, -5, 5, 5});
+    expect_gradient(r, "norm 1", x, tsr_norm(x, last, 1, false, 1), w,
+                    (double[]){2, 0, -2, 2, 3, 3, 0, 0, 5, -5, 5, 5});
     expect_gradient(r, "norm inf", x, tsr_norm(x, last, 1, false, (double)INFINITY), w,
                     (double[]){0, 0, 0, 2, 1.5, 1.5, 0, 0, 0, -2.5, 2.5, 0});
     for (int i = 0; i < 12; i++) {
@@ -476,7 +481,7 @@ static void test_derivatives(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_folds), cmocka_unit_test(test_corners),   cmocka_unit_test(test_scans),
+        cmocka_unit_test(test_folds),     cmocka_unit_test(test_corners),     cmocka_unit_test(test_scans),
         cmocka_unit_test(test_scan_axes), cmocka_unit_test(test_derivatives),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -247,8 +247,8 @@ struct hal_event {
     X(kernel_destroy)                                                                                                  \
     X(launch)                                                                                                          \
     X(event_create)                                                                                                    \
-    X(event_destroy) X(event_record) X(event_query) X(event_sync) X(event_elapsed) X(queue_wait) X(flush) X(sync)      \
-        X(device_status)
+    X(event_destroy)                                                                                                   \
+    X(event_record) X(event_query) X(event_sync) X(event_elapsed) X(queue_wait) X(flush) X(sync) X(device_status)
 
 /* ---- the registry ---------------------------------------------------------------------------------------------- */
 

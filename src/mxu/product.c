@@ -26,10 +26,10 @@ static int64_t div_up(int64_t a, int64_t b)
     return (a + b - 1) / b;
 }
 
-bool product_takes(tsr_device *device, tsr_dtype dtype)
+bool product_takes(tsr_device *device, tsr_dtype dtype, int64_t k)
 {
     return device_variant(device) == HAL_CLASS_GPU || dtype == TSR_F32 || dtype == TSR_F64 ||
-           product_prefers_vendor(device);
+           (k > 0 && product_prefers_vendor(device));
 }
 
 /* A library that is older than the processor falls back to narrower vectors; the generic kernel, which reaches about 0.9 of

@@ -34,8 +34,9 @@ typedef struct product {
 /* Queues it. m, n and the batches are not 0; k may be. False after fail(). */
 bool product_run(tsr_device *device, const product *p);
 
-/* Whether the generic kernel of this device computes the dtype; if not, an operator that needs it widens to f32. */
-bool product_takes(tsr_device *device, tsr_dtype dtype);
+/* Whether this device computes products of the dtype, of k terms; if not, an operator that needs it widens to f32. (Vendors' routes take
+ * no empty sums.) */
+bool product_takes(tsr_device *device, tsr_dtype dtype, int64_t k);
 
 /* Whether products go to the backend's own route: where there is one, unless the generic kernel is faster.
  * TESSERA_PRODUCT=vendor|generic decides, for tests. */

@@ -180,7 +180,7 @@ static bool run_matmul(const op_call *call)
     if (!matmul_shape_of(a, b, &s))
         return false;
     const int64_t m = s.out[s.rank_out - 2], n = s.out[s.rank_out - 1], k = s.a[s.rank_a - 1];
-    const bool widen = !product_takes(call->device, out->dtype);
+    const bool widen = !product_takes(call->device, out->dtype, k);
     if (widen && ((a = tsr_cast(a, TSR_F32)) == NULL || (b = tsr_cast(b, TSR_F32)) == NULL))
         return false;
     a = expand_to(ready(a, s.drops_row, false), &s, m, k);
@@ -282,7 +282,7 @@ static bool run_linear(const op_call *call)
 {
     tensor *x = call->in[0], *w = call->in[1], *bias = call->in_count > 2 ? call->in[2] : NULL, *out = call->out[0];
     const int64_t n = w->shape[0], k = w->shape[1], m = out->numel / n;
-    const bool widen = !product_takes(call->device, out->dtype);
+    const bool widen = !product_takes(call->device, out->dtype, k);
     if (widen) {
         x = tsr_cast(x, TSR_F32);
         w = tsr_cast(w, TSR_F32);

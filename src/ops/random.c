@@ -85,12 +85,12 @@ static bool dropout_infer(const op_call *call, op_output *out)
 
 static bool apply_mask(tsr_device *device, const attr_value *attr, tensor *x, tensor *y)
 {
-    const double p = attr[0].f;
+    const double p = attr[0].f, scale = 1.0 / (1.0 - p);
     const struct {
         uint32_t n, draw_low, draw_high, per_group, threshold;
-        float scale;
-    } params = {(uint32_t)y->numel, (uint32_t)attr[2].i,          (uint32_t)((uint64_t)attr[2].i >> 32),
-                PER_GROUP,          (uint32_t)(p * 4294967296.0), (float)(1.0 / (1.0 - p))};
+        float scale, scale_low; /* f64 takes the sum of both */
+    } params = {(uint32_t)y->numel,           (uint32_t)attr[2].i, (uint32_t)((uint64_t)attr[2].i >> 32), PER_GROUP,
+                (uint32_t)(p * 4294967296.0), (float)scale,        (float)(scale - (double)(float)scale)};
     const tensor *dense = contiguous(x);
     return dense != NULL && LAUNCH(device, key_of("dropout", y->dtype), groups_of(y), &params, seed_binding(device),
                                    tensor_binding(dense), tensor_binding(y));

@@ -5,7 +5,14 @@
 #include "ops/op.h"
 
 /* The first two attributes of a row; others may follow. */
-#define REDUCTION_AXES {"axes", ATTR_INTS, false, {0}}, {"keep", ATTR_BOOL, false, {0}}
+#define REDUCTION_AXES                                                                                                 \
+    {"axes", ATTR_INTS, false, {0}},                                                                                   \
+    {                                                                                                                  \
+        "keep", ATTR_BOOL, false,                                                                                      \
+        {                                                                                                              \
+            0                                                                                                          \
+        }                                                                                                              \
+    }
 #define REDUCTION_ATTRS                                                                                                \
     {                                                                                                                  \
         REDUCTION_AXES                                                                                                 \

@@ -40,8 +40,8 @@ static tensor *scanned(const char *fold, tensor *x, int64_t axis, bool reverse)
         uint32_t cols, reverse;
     } p = {(uint32_t)last_size(y), reverse};
     if (!countable(fold, y->numel / last_size(y), last_size(y)) ||
-        !LAUNCH(y->storage->device, key_op("scan", y->dtype, fold),
-                ((grid){(uint32_t)(y->numel / last_size(y)), 1, 1}), &p, tensor_binding(rows), tensor_binding(y)))
+        !LAUNCH(y->storage->device, key_op("scan", y->dtype, fold), ((grid){(uint32_t)(y->numel / last_size(y)), 1, 1}),
+                &p, tensor_binding(rows), tensor_binding(y)))
         return NULL;
     return axis_to_last(y, axis);
 }

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Tests of the `tessera` command: cli_test.sh PART TESSERA JSON_CHECK, part usage, devices, train or terminal.
+# Tests of the `tessera` command: cli_test.sh PART TESSERA JSON_CHECK, part usage, devices, compare, train or terminal.
 set -u
 part=$1 tessera=$2 json_check=$3
 work=$(mktemp -d "${TMPDIR:-/tmp}/tessera-cli-XXXXXX")
@@ -59,7 +59,7 @@ usage() {
     run 0 help
     run 0 --version
     grep -qE '^tessera [0-9]+\.[0-9]+\.[0-9]+$' "$work/out" || bad "--version: no version"
-    for c in devices train; do
+    for c in devices compare train; do
         run 0 help $c
         says "Usage: tessera $c"
         cp "$work/out" "$work/help"
@@ -189,6 +189,88 @@ devices() {
     [ $? -eq 3 ] || bad "TESSERA_DEVICE=gpu: not status 3"
     OCL_ICD_VENDORS=/nonexistent "$tessera" train mnist --steps 1 --device opencl >"$work/out" 2>"$work/err"
     [ $? -eq 3 ] || bad "opencl without a driver: not status 3"
+}
+
+# Every operator on every device, in the dtypes that most kernels have; what a wrong expectation and wrong arguments give.
+compare() {
+    run 0 compare --dtype f32,i32 --json "$work/run.json" --junit "$work/run.xml" --html "$work/run.html"
+    grep -qE '^[0-9]+ checks of [0-9]+ operators in .* 0 failed, ' "$work/out" || bad "$what: no summary"
+    grep -E '^[0-9]+ checks' "$work/out"
+    says "pointwise"
+    is summary.fail 0
+    [ "$(value summary.operators)" -ge 74 ] || bad "$what: too few operators"
+    [ "$(value summary.ok)" -ge 2500 ] || bad "$what: too few checks"
+    [ "$(value results.#)" -eq "$(value summary.checks)" ] || bad "$what: results and checks differ"
+    for field in op dtype sample number pass device max_ulp max_error bound ratio held gap gap_ulp status reason; do
+        [ -n "$(value results.0.$field)" ] || bad "$what: no $field"
+    done
+    is results.0.status '"ok"'
+    is results.0.pass '"forward"'
+    is results.0.gap null # the first device has none to compare with
+    is devices.0.id '"cpu:0"'
+    grep -q "<testsuite name=\"cpu:0\" tests=\"[0-9]*\" failures=\"0\"" "$work/run.xml" || bad "$what: no suite of cpu:0"
+    [ "$(grep -c '<testcase' "$work/run.xml")" -eq "$(value summary.checks)" ] || bad "$what: JUnit lacks cases"
+    grep -q '"id":"cpu:0"' "$work/run.html" || bad "$what: the page lacks the data"
+    grep -qE '(src|href)="?https?:' "$work/run.html" && bad "$what: the page is not self-contained"
+
+    # The same numbers again, from the line that names them; other numbers from another seed.
+    run 0 compare --devices cpu --ops '^exp$' --dtype f32 --sample 0 --json "$work/a.json"
+    run 0 compare --devices cpu:0 --ops='^exp$' --dtype=f32 --sample=0 --json "$work/b.json"
+    run 0 compare --devices cpu:0 --ops '^exp$' --dtype f32 --sample 0 --seed 1 --json "$work/c.json"
+    is summary.checks 2 "$work/a.json"
+    [ "$("$json_check" "$work/a.json" results.0.max_error)" = "$("$json_check" "$work/b.json" results.0.max_error)" ] ||
+        bad "$what: not the same again"
+    [ "$("$json_check" "$work/a.json" results.0.max_error)" != "$("$json_check" "$work/c.json" results.0.max_error)" ] ||
+        bad "$what: the same from another seed"
+
+    run 0 compare --devices cpu --ops '^relu$' --dtype f32 --sample 2 --json -
+    cp "$work/out" "$work/run.json"
+    is results.0.op '"relu"'
+    is results.0.number 2
+    complains "2 checks of 1 operators"
+
+    # An expectation that is wrong is found, with the line that repeats it.
+    TESSERA_COMPARE_FAULT=relu
+    export TESSERA_COMPARE_FAULT
+    run 1 compare --devices cpu --ops '^(relu|neg)$' --dtype f32 --json "$work/run.json" --junit "$work/run.xml"
+    says "replay: tessera compare --devices cpu:0 --ops '^relu\$' --dtype f32 --sample 0 --seed 0"
+    grep -q "neg f32" "$work/out" && bad "$what: neg failed too"
+    grep -q "<failure message=\"element" "$work/run.xml" || bad "$what: no failure in JUnit"
+    [ "$(value summary.fail)" -ge 12 ] || bad "$what: too few failures"
+    run 1 compare --devices cpu:0 --ops '^relu$' --dtype f32 --sample 0 --seed 0
+    run 0 compare --devices cpu:0 --ops '^neg$' --dtype f32 --sample 0 --seed 0
+    unset TESSERA_COMPARE_FAULT
+    run 0 compare --devices cpu:0 --ops '^relu$' --dtype f32 --sample 0 --seed 0
+
+    run 2 compare --ops '('
+    complains "--ops (:"
+    silent
+    run 2 compare --ops '^nothing$' --devices cpu
+    complains "no operator, dtype and sample is left"
+    run 2 compare --ops '^relu$' --dtype i64 --sample 60 --devices cpu
+    complains "no operator, dtype and sample is left"
+    for v in f33 f32, ""; do
+        run 2 compare --dtype "$v"
+        complains "--dtype"
+    done
+    for v in -1 64 x; do
+        run 2 compare --sample $v
+        complains "--sample $v"
+    done
+    run 2 compare --seed -1
+    run 2 compare relu
+    complains "takes no argument such as 'relu'"
+    run 3 compare --devices cpuu
+    complains "cpu:0"
+    run 2 compare --devices cpu,,cpu
+    complains "--devices cpu,,cpu: a name is missing"
+    for o in json junit html; do
+        run 2 compare --devices cpu --$o "$work/nowhere/x"
+        complains "--$o $work/nowhere/x"
+        silent
+    done
+    run 2 compare --json - --html -
+    complains "only one of"
 }
 
 # Ends the command after two seconds; sh starts background jobs deaf to SIGINT, which the command must hear all the same.

@@ -27,7 +27,7 @@ typedef struct command {
     int (*run)(const void *settings, const char *subject);
 } command;
 
-extern const command command_devices, command_train;
+extern const command command_compare, command_devices, command_train;
 
 /* "tessera: …" on standard error. Returns EXIT_USAGE. */
 int complain(const char *format, ...) PRINTF_LIKE(1, 2);

@@ -1,8 +1,7 @@
-/* Ctrl-C: the first one asks, the second one ends. */
+#include "interrupt.h"
+
 #include <signal.h>
 #include <string.h>
-
-#include "train.h"
 
 static volatile sig_atomic_t pressed;
 

@@ -214,20 +214,30 @@ bool report_write(json *j, const char *path)
     return ok;
 }
 
+bool report_write_text(const text *t, const char *path)
+{
+    if (strcmp(path, "-") == 0)
+        return fputs(text_string(t), stdout) >= 0;
+    if (!t->failed && file_write_atomic(path, text_string(t), t->length) == TSR_OK)
+        return true;
+    complain("%s", tsr_last_error());
+    return false;
+}
+
 /* The file is replaced when the work is done, through another one beside it: so it is the folder that must allow that. */
-bool report_writable(const char *name, const char *path)
+bool report_writable(const char *flag, const char *path)
 {
     struct stat about;
     char beside[PATH_SIZE];
-    if (strcmp(path, "-") == 0)
+    if (path == NULL || strcmp(path, "-") == 0)
         return true;
     if (stat(path, &about) == 0 && !S_ISREG(about.st_mode)) {
         if (S_ISDIR(about.st_mode))
-            complain("--%s %s: it is a folder; name a file in it", name, path);
+            complain("--%s %s: it is a folder; name a file in it", flag, path);
         else if (access(path, W_OK) == 0)
             return true;
         else
-            complain("--%s %s: %s", name, path, strerror(errno));
+            complain("--%s %s: %s", flag, path, strerror(errno));
         return false;
     }
     char *target = realpath(path, NULL); /* a link is followed; NULL where nothing is there yet */
@@ -235,7 +245,7 @@ bool report_writable(const char *name, const char *path)
     free(target);
     const int descriptor = length > 0 && (size_t)length < sizeof beside ? mkstemp(beside) : (errno = ENAMETOOLONG, -1);
     if (descriptor < 0) {
-        complain("--%s %s: it cannot be written there (%s); name a file in a folder that you may write to", name, path,
+        complain("--%s %s: it cannot be written there (%s); name a file in a folder that you may write to", flag, path,
                  strerror(errno));
         return false;
     }

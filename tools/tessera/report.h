@@ -18,14 +18,15 @@ void report_run(const train_run *run, FILE *out);
 /* The comparison of several. */
 void report_table(const train_run *runs, size_t count, FILE *out);
 
-/* Where the file of --`name` is to go: found out before the work, so that it is not lost. "-" is standard output. False, with the complaint
- * printed, where it cannot be written. */
-bool report_writable(const char *name, const char *path);
+/* Where results are to go, the value of --`flag`: found out before the work, so that it is not lost. "-" is standard output. False,
+ * with the complaint printed, where it cannot be written. NULL: nowhere, which is fine. */
+bool report_writable(const char *flag, const char *path);
 
 /* One run as an object, several under "runs". */
 void report_runs(json *j, const train_settings *settings, const train_run *runs, size_t count);
 
 /* The document to where it is to go. False, with the complaint printed, on failure. */
 bool report_write(json *j, const char *path);
+bool report_write_text(const text *t, const char *path);
 
 #endif

@@ -7,12 +7,11 @@
 #include "base/cache.h"
 #include "base/memory.h"
 #include "command.h"
+#include "device_list.h"
 #include "lockstep.h"
 #include "models.h"
 #include "report.h"
 #include "table.h"
-
-enum { DEVICES_MAX = 64 };
 
 static const char *const optimizers[] = {"adam", "adamw", "sgd", NULL};
 static const char *const subjects[] = {"mnist", NULL};
@@ -56,67 +55,27 @@ static void set_defaults(void *settings)
     s->keep = 2;
 }
 
-/* ---- devices ------------------------------------------------------------------------------------------------------ */
-
 typedef struct job {
     const train_settings *settings;
     tsr_dataset *train, *test;
-    size_t count;
-    tsr_device *devices[DEVICES_MAX]; /* NULL where opening failed; its run says why */
+    device_list devices;
     train_run runs[DEVICES_MAX];
     lock_run locks[DEVICES_MAX]; /* of --lockstep */
     FILE *out;                   /* where people read */
 } job;
 
-/* Opens one. Not EXIT_DONE where there is no such device, which is a mistake of the command line. One that is there and does not
- * open has failed, and the others go on. */
-static int add_device(job *j, const char *id)
+static int open_devices(job *j)
 {
-    if (j->count == DEVICES_MAX)
-        return complain("--device: at most %d devices", DEVICES_MAX);
-    tsr_device *d = tsr_device_open(id);
-    train_run *r = &j->runs[j->count];
-    if (d == NULL && tsr_last_status() == TSR_NO_DEVICE) {
-        complain("%s", tsr_last_error());
-        return EXIT_NO_DEVICE;
+    const device_list *l = &j->devices;
+    const int status = device_list_open(&j->devices, "device", j->settings->devices);
+    for (size_t i = 0; i < l->count; i++) {
+        train_run *r = &j->runs[i];
+        r->device = l->info[i];
+        r->status = l->status[i];
+        r->end = l->status[i] != TSR_OK ? TRAIN_FAILED : TRAIN_PENDING;
+        snprintf(r->error, sizeof r->error, "%s", l->error[i]);
     }
-    snprintf(r->device.id, sizeof r->device.id, "%.31s", id != NULL ? id : "default");
-    if (d == NULL || tsr_device_describe(d, &r->device) != TSR_OK) {
-        r->end = TRAIN_FAILED;
-        r->status = tsr_last_status();
-        snprintf(r->error, sizeof r->error, "%s", tsr_last_error());
-    }
-    j->devices[j->count++] = d;
-    return EXIT_DONE;
-}
-
-static int add_all(job *j)
-{
-    tsr_device_info rows[DEVICES_MAX];
-    size_t count = 0;
-    int status = EXIT_DONE;
-    if (tsr_device_list(rows, DEVICES_MAX, &count) != TSR_OK || count == 0) {
-        complain("there is no device; tessera devices tells why");
-        return EXIT_NO_DEVICE;
-    }
-    for (size_t i = 0; i < count && i < DEVICES_MAX && status == EXIT_DONE; i++)
-        status = add_device(j, rows[i].id);
     return status;
-}
-
-static int add_listed(job *j, const char *list)
-{
-    while (true) {
-        char id[128];
-        const size_t length = strcspn(list, ",");
-        if (length == 0)
-            return complain("--device %s: a name is missing beside a comma", j->settings->devices);
-        snprintf(id, sizeof id, "%.*s", (int)(length < sizeof id ? length : sizeof id - 1), list);
-        const int status = strcmp(id, "all") == 0 ? add_all(j) : add_device(j, id);
-        if (status != EXIT_DONE || list[length] == '\0')
-            return status;
-        list += length + 1;
-    }
 }
 
 /* ---- the runs ----------------------------------------------------------------------------------------------------- */
@@ -143,14 +102,14 @@ static void run_all(job *j)
     const int64_t n = tsr_dataset_count(j->train), batch = j->settings->batch;
     announce(j, j->settings->epochs * ((n + batch - 1) / batch));
     interrupt_watch();
-    for (size_t i = 0; i < j->count && !interrupted(); i++) {
+    for (size_t i = 0; i < j->devices.count && !interrupted(); i++) {
         if (j->runs[i].end != TRAIN_FAILED)
-            train_on_device(j->settings, j->devices[i], j->train, j->test, &j->runs[i]);
+            train_on_device(j->settings, j->devices.device[i], j->train, j->test, &j->runs[i]);
         report_run(&j->runs[i], j->out);
         fflush(j->out);
         /* Memory and threads of a device that is done would slow the next one. */
-        tsr_device_close(j->devices[i]);
-        j->devices[i] = NULL;
+        tsr_device_close(j->devices.device[i]);
+        j->devices.device[i] = NULL;
     }
 }
 
@@ -161,9 +120,9 @@ static bool write_json(const job *j)
     if (s->json == NULL)
         return true;
     if (s->lockstep > 0)
-        lock_json(&document, s, j->locks, j->count);
+        lock_json(&document, s, j->locks, j->devices.count);
     else
-        report_runs(&document, s, j->runs, j->count);
+        report_runs(&document, s, j->runs, j->devices.count);
     const bool ok = report_write(&document, s->json);
     json_free(&document);
     return ok;
@@ -181,12 +140,12 @@ static int exit_status(bool written, bool failed, bool agree)
 static int finish(job *j)
 {
     bool failed = false;
-    const bool agree = train_compare(j->runs, j->count);
-    for (size_t i = 0; i < j->count; i++)
+    const bool agree = train_compare(j->runs, j->devices.count);
+    for (size_t i = 0; i < j->devices.count; i++)
         failed = failed || j->runs[i].end == TRAIN_FAILED;
-    if (j->count > 1) {
+    if (j->devices.count > 1) {
         fputc('\n', j->out);
-        report_table(j->runs, j->count, j->out);
+        report_table(j->runs, j->devices.count, j->out);
     }
     return exit_status(write_json(j), failed, agree);
 }
@@ -195,18 +154,18 @@ static int run_locked(job *j)
 {
     bool failed = false, agree = true;
     announce(j, 0);
-    for (size_t i = 0; i < j->count; i++) {
+    for (size_t i = 0; i < j->devices.count; i++) {
         j->locks[i].device = j->runs[i].device;
         j->locks[i].status = j->runs[i].status;
         memcpy(j->locks[i].error, j->runs[i].error, sizeof j->locks[i].error);
     }
     interrupt_watch();
-    lockstep(j->settings, j->devices, j->count, j->train, j->locks);
-    for (size_t i = 0; i < j->count; i++) {
+    lockstep(j->settings, j->devices.device, j->devices.count, j->train, j->locks);
+    for (size_t i = 0; i < j->devices.count; i++) {
         failed = failed || j->locks[i].status != TSR_OK;
         agree = agree && lock_agrees(&j->locks[i]);
     }
-    lock_table(j->locks, j->count, j->out);
+    lock_table(j->locks, j->devices.count, j->out);
     return exit_status(write_json(j), failed, agree);
 }
 
@@ -221,7 +180,7 @@ static bool check_files(const job *j)
     else if (j->count != 1 || s->lockstep > 0)
         complain("--save and --resume are for a training on one device");
     else
-        return s->save == NULL || report_writable("save", s->save);
+        return report_writable("save", s->save);
     return false;
 }
 
@@ -229,8 +188,9 @@ static bool check_files(const job *j)
 static void warn_of_cache(const job *j)
 {
     bool compiles = false;
-    for (size_t i = 0; i < j->count; i++)
-        compiles = compiles || (j->devices[i] != NULL && strncmp(tsr_device_id(j->devices[i]), "cpu:", 4) != 0);
+    for (size_t i = 0; i < j->devices.count; i++)
+        compiles =
+            compiles || (j->devices.device[i] != NULL && strncmp(tsr_device_id(j->devices.device[i]), "cpu:", 4) != 0);
     const char *problem = compiles ? cache_problem() : NULL;
     if (problem != NULL)
         complain("%s", problem);
@@ -243,7 +203,7 @@ static int run_job(job *j)
     j->test = j->train == NULL ? NULL : tsr_mnist_open(s->data, false);
     if (j->test == NULL)
         return complain("%s", tsr_last_error());
-    const int status = s->devices == NULL ? add_device(j, NULL) : add_listed(j, s->devices);
+    const int status = open_devices(j);
     if (status != EXIT_DONE)
         return status;
     if (!check_files(j))
@@ -259,7 +219,7 @@ static int run(const void *settings, const char *subject)
 {
     const train_settings *s = settings;
     (void)subject; /* mnist is the only one so far */
-    if (s->json != NULL && !report_writable("json", s->json))
+    if (!report_writable("json", s->json))
         return EXIT_USAGE;
     job *j = host_alloc_zeroed(1, sizeof *j);
     if (j == NULL)
@@ -268,10 +228,9 @@ static int run(const void *settings, const char *subject)
     /* Standard output belongs to the JSON if it goes there. */
     j->out = s->json != NULL && strcmp(s->json, "-") == 0 ? stderr : stdout;
     const int status = run_job(j);
-    for (size_t i = 0; i < j->count; i++) {
+    for (size_t i = 0; i < j->devices.count; i++)
         train_run_free(&j->runs[i]);
-        tsr_device_close(j->devices[i]);
-    }
+    device_list_close(&j->devices);
     tsr_dataset_destroy(j->train);
     tsr_dataset_destroy(j->test);
     host_free(j);

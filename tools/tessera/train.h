@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "base/sha256.h"
+#include "interrupt.h"
 #include "tessera/data.h"
 #include "tessera/device.h"
 #include "tessera/nn.h"
@@ -70,9 +71,5 @@ void train_settings_text(const train_settings *settings, char *text, size_t size
 
 /* The SHA-256 of all parameters in order; see docs/json.md. */
 tsr_status weights_hash(const tsr_module *model, char hex[SHA256_HEX_SIZE]);
-
-/* Whether Ctrl-C was pressed since interrupt_watch; a second one ends the program at once. */
-void interrupt_watch(void);
-bool interrupted(void);
 
 #endif

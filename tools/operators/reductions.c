@@ -1,0 +1,200 @@
+/* sum, mean, max and argmax over any axes. */
+#include <math.h>
+#include <string.h>
+
+#include "base/compiler.h"
+#include "base/memory.h"
+#include "operators.h"
+
+/* The axes that go, as bits; all where none is named. */
+static unsigned axes_of(const reference_call *c)
+{
+    const tsr_attr *a = reference_attr(c, "axes");
+    const int rank = c->in[0].rank;
+    unsigned mask = a == NULL || a->count == 0 ? (1u << rank) - 1 : 0;
+    for (int i = 0; a != NULL && i < a->count; i++)
+        mask |= 1u << (a->values[i] < 0 ? a->values[i] + rank : a->values[i]);
+    return mask;
+}
+
+/* What becomes of `count` numbers. */
+typedef term reduce_of(reference_call *c, const term *x, int64_t count);
+
+static bool reduce(reference_call *c, tsr_dtype dtype, reduce_of *one)
+{
+    const operand *x = &c->in[0];
+    const unsigned mask = axes_of(c);
+    const bool keep = reference_int(c, "keep", 0) != 0;
+    int64_t shape[TSR_MAX_RANK], outer[TSR_MAX_RANK], inner[TSR_MAX_RANK], at[TSR_MAX_RANK] = {0};
+    int rank = 0;
+    for (int d = 0; d < x->rank; d++) {
+        const bool goes = (mask >> d & 1) != 0;
+        outer[d] = goes ? 1 : x->shape[d];
+        inner[d] = goes ? x->shape[d] : 1;
+        if (!goes || keep)
+            shape[rank++] = outer[d];
+    }
+    const int64_t count = shape_product(x->rank, inner);
+    term *out = reference_result(c, 0, dtype, rank, shape),
+         *group = host_realloc_array(NULL, (size_t)count + 1, sizeof *group);
+    bool ok = out != NULL && group != NULL;
+    if (ok && c->out[0].count > 0)
+        do {
+            int64_t index[TSR_MAX_RANK] = {0}, n = 0;
+            if (count > 0)
+                do {
+                    int64_t place = 0;
+                    for (int d = 0; d < x->rank; d++)
+                        place = place * x->shape[d] + at[d] + index[d];
+                    group[n++] = x->at[place];
+                } while (index_next(x->rank, inner, index));
+            *out++ = one(c, group, count);
+        } while (index_next(x->rank, outer, at));
+    host_free(group);
+    return ok;
+}
+
+static term sum_of(reference_call *c, const term *x, int64_t count)
+{
+    trace_sum_begin(c->t);
+    for (int64_t i = 0; i < count; i++)
+        trace_sum_add(c->t, x[i]);
+    return trace_sum_end(c->t);
+}
+
+static term mean_of(reference_call *c, const term *x, int64_t count)
+{
+    const term sum = sum_of(c, x, count);
+    return count == 0 ? trace_number(c->t, (double)NAN) : trace_div(c->t, sum, trace_number(c->t, (double)count));
+}
+
+static int64_t first_largest(const reference_call *c, const term *x, int64_t count)
+{
+    int64_t best = 0;
+    for (int64_t i = 1; i < count; i++) {
+        const double v = trace_value(c->t, x[i]), top = trace_value(c->t, x[best]);
+        if (v > top || (isnan(v) && !isnan(top)))
+            best = i;
+    }
+    return best;
+}
+
+/* Equal ones share the derivative. */
+static term max_of(reference_call *c, const term *x, int64_t count)
+{
+    const double top = trace_value(c->t, x[first_largest(c, x, count)]);
+    int64_t n = 0;
+    term *equal = host_realloc_array(NULL, (size_t)count, sizeof *equal);
+    for (int64_t i = 0; equal != NULL && i < count; i++)
+        if (trace_value(c->t, x[i]) == top)
+            equal[n++] = x[i];
+    const term top_one = n > 0 ? trace_share(c->t, equal, n) : trace_number(c->t, top);
+    c->failed = c->failed || equal == NULL;
+    host_free(equal);
+    return top_one;
+}
+
+static term argmax_of(reference_call *c, const term *x, int64_t count)
+{
+    return trace_number(c->t, (double)first_largest(c, x, count));
+}
+
+static bool sum(reference_call *c)
+{
+    return reduce(c, c->dtype, sum_of);
+}
+
+static bool mean(reference_call *c)
+{
+    return reduce(c, c->dtype, mean_of);
+}
+
+static bool max(reference_call *c)
+{
+    return reduce(c, c->dtype, max_of);
+}
+
+static bool argmax(reference_call *c)
+{
+    return reduce(c, TSR_I64, argmax_of);
+}
+
+#define AXIS(a)    WITH_INTS("axes", 1, a)
+#define AXES(a, b) WITH_INTS("axes", 2, a, b)
+#define REDUCTIONS(v)                                                                                                  \
+    {"last axis", .in = {{DIMS(5, 7), .values = v}}, .attrs = {AXIS(-1)}},                                             \
+        {"first axis", .in = {{DIMS(9, 5), .values = v}}, .attrs = {AXIS(0)}},                                         \
+        {"middle axis", .in = {{DIMS(3, 5, 7), .values = v}}, .attrs = {AXIS(1), WITH_BOOL("keep", 1)}},               \
+        {"two axes apart", .in = {{DIMS(3, 4, 5), .values = v}}, .attrs = {AXES(0, 2)}},                               \
+        {"all", .in = {{DIMS(7, 11), .values = v}}},                                                                   \
+        {"one element", .in = {{DIMS(1, 1), .values = v}}, .attrs = {AXIS(0)}},                                        \
+        {"scalar", .in = {{.rank = 0, .values = v}}},                                                                  \
+        {"no rows", .in = {{DIMS(0, 4), .values = v}}, .attrs = {AXIS(1)}},                                            \
+        {"long row", .in = {{DIMS(2, 8195), .values = v}}, .attrs = {AXIS(1)}},                                        \
+        {"long column", .in = {{DIMS(4099, 3), .values = v}}, .attrs = {AXIS(0)}},                                     \
+        {"past 2^16", .in = {{DIMS(65539), .values = v}}},                                                             \
+    {                                                                                                                  \
+        "many rows", .in = {{DIMS(13111, 5), .values = v}}, .attrs = { AXIS(1) }                                       \
+    }
+#define INTEGER_SAMPLES                                                                                                \
+    {"small integers", .in = {{DIMS(13, 17), .values = VALUES_INTEGERS}}, .attrs = {AXIS(1)}, .exact = true},          \
+        {"integers, first axis", .in = {{DIMS(129, 7), .values = VALUES_INTEGERS}}, .attrs = {AXIS(0)},                \
+         .exact = true},                                                                                               \
+    {                                                                                                                  \
+        "long integers", .in = {{DIMS(65539), .values = VALUES_INTEGERS}}, .exact = true                               \
+    }
+
+static const op_sample sum_samples[] = {
+    REDUCTIONS(VALUES_REALS), INTEGER_SAMPLES, {"no terms", .in = {{DIMS(3, 0)}}, .attrs = {AXIS(1)}}};
+static const op_sample mean_samples[] = {
+    REDUCTIONS(VALUES_REALS),
+    {"small integers", .in = {{DIMS(13, 16), .values = VALUES_INTEGERS}}, .attrs = {AXIS(1)}, .exact = true},
+};
+static const op_sample max_samples[] = {REDUCTIONS(VALUES_RAMP), INTEGER_SAMPLES};
+
+static const operator_row list[] = {
+    {.name = "sum",
+     .family = "reductions",
+     .dtypes = FLOATS | INTEGERS,
+     .arity = 1,
+     .results = 1,
+     .differentiable = true,
+     .huge = 0x1p120,
+     .tiny = 0x1p-120,
+     .specials = true,
+     .reference = sum,
+     SAMPLES(sum_samples)},
+    {.name = "mean",
+     .family = "reductions",
+     .dtypes = FLOATS,
+     .arity = 1,
+     .results = 1,
+     .differentiable = true,
+     .huge = 0x1p120,
+     .tiny = 0x1p-120,
+     .specials = true,
+     .reference = mean,
+     SAMPLES(mean_samples)},
+    {.name = "max",
+     .family = "reductions",
+     .dtypes = FLOATS | INTEGERS,
+     .arity = 1,
+     .results = 1,
+     .differentiable = true,
+     .huge = 0x1p120,
+     .tiny = 0x1p-120,
+     .specials = true,
+     .reference = max,
+     SAMPLES(max_samples)},
+    {.name = "argmax",
+     .family = "reductions",
+     .dtypes = FLOATS | INTEGERS,
+     .arity = 1,
+     .results = 1,
+     .huge = 0x1p120,
+     .tiny = 0x1p-120,
+     .specials = true,
+     .reference = argmax,
+     SAMPLES(max_samples)},
+};
+const row_list reductions_rows = {list, COUNT_OF(list)};
