@@ -312,8 +312,10 @@ static void describe(const vulkan_adapter *a, hal_device_info *info)
     add_note(info, !p->shaderRoundingModeRTEFloat32, "does not promise f32 rounding to nearest");
     add_note(info, !p->shaderSignedZeroInfNanPreserveFloat32, "does not promise f32 NaN, infinity and signed zero");
     add_note(info, !a->has_push_descriptor, "no push descriptors");
-    /* 22.3.6 was seen to do so, 25.0.7 not to. */
-    add_note(info, p->driverID == VK_DRIVER_ID_MESA_LLVMPIPE && VK_API_VERSION_MAJOR(a->properties.driverVersion) < 25,
+    /* 22.3.6 was seen to do so, 25.0.7 not to. llvmpipe's driverVersion is not Mesa's. */
+    int mesa = 0;
+    add_note(info,
+             p->driverID == VK_DRIVER_ID_MESA_LLVMPIPE && (sscanf(p->driverInfo, "Mesa %d", &mesa) != 1 || mesa < 25),
              "may end loops after 65535 rounds, which spoils rows of half a million elements; Mesa 25 does not");
 }
 
