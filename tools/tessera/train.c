@@ -177,7 +177,7 @@ static bool check_files(const job *j)
         return true;
     if (s->save == NULL && s->save_every > 0)
         complain("--save-every: --save FILE tells where to");
-    else if (j->count != 1 || s->lockstep > 0)
+    else if (j->devices.count != 1 || s->lockstep > 0)
         complain("--save and --resume are for a training on one device");
     else
         return report_writable("save", s->save);
