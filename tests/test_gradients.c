@@ -187,6 +187,28 @@ static tsr_tensor *f_cross_entropy(tsr_tensor **x)
 {
     return tsr_cross_entropy(x[0], tsr_from_data(cpu, TSR_I64, 1, (int64_t[]){4}, (int64_t[]){2, 0, 4, 2}));
 }
+static tsr_tensor *f_cross_entropy_smoothed(tsr_tensor **x)
+{
+    return tsr_cross_entropy_with(x[0], tsr_from_data(cpu, TSR_I32, 1, (int64_t[]){4}, (int32_t[]){2, 0, 4, 2}), x[1],
+                                  TSR_REDUCTION_MEAN, 0, 0.2);
+}
+static tsr_tensor *f_nll(tsr_tensor **x)
+{
+    return tsr_nll(x[0], tsr_from_data(cpu, TSR_I64, 2, (int64_t[]){2, 2}, (int64_t[]){2, 0, 1, 2}), NULL,
+                   TSR_REDUCTION_NONE, 1);
+}
+static tsr_tensor *f_mse(tsr_tensor **x)
+{
+    return tsr_mse(x[0], x[1], TSR_REDUCTION_MEAN);
+}
+static tsr_tensor *f_huber(tsr_tensor **x)
+{
+    return tsr_huber(x[0], x[1], 0.6, TSR_REDUCTION_NONE);
+}
+static tsr_tensor *f_kl_div(tsr_tensor **x)
+{
+    return tsr_kl_div(x[0], x[1], false, TSR_REDUCTION_SUM);
+}
 static tsr_tensor *f_batch_norm(tsr_tensor **x)
 {
     return tsr_batch_norm2d(x[0], x[1], x[2], NULL, NULL, true, 0.1, 1e-5);
@@ -430,6 +452,11 @@ static const row rows[] = {
     {"softmax, middle axis", f_softmax_middle, 1, {{3, {2, 5, 3}, -2, 2, false}}},
     {"log_softmax", f_log_softmax, 1, {{2, {5, 3}, -2, 2, false}}},
     {"cross_entropy", f_cross_entropy, 1, {{2, {4, 5}, -2, 2, false}}},
+    {"cross_entropy, smoothed", f_cross_entropy_smoothed, 2, {{2, {4, 5}, -2, 2, false}, {1, {5}, 0.5, 2, true}}},
+    {"nll", f_nll, 1, {{3, {2, 3, 2}, -2, 0, false}}},
+    TWO(mse, -2, 2),
+    TWO(huber, -2, 2),
+    TWO(kl_div, 0.1, 1),
     {"batch_norm2d",
      f_batch_norm,
      3,

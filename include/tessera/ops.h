@@ -234,9 +234,36 @@ TSR_API tsr_tensor *tsr_cumprod(tsr_tensor *x, int axis);
 /* exp(x_i - max) / sum_j exp(x_j - max) along axis. */
 TSR_API tsr_tensor *tsr_softmax(tsr_tensor *x, int axis);
 TSR_API tsr_tensor *tsr_log_softmax(tsr_tensor *x, int axis);
-/* Mean over rows of -log_softmax(logits)[target]. logits [n, classes], target [n] i64 or i32 in [0, classes) → scalar.
- * A target outside the range gives NaN as the loss: devices cannot raise errors. */
+/* What becomes of a loss's terms. */
+typedef enum tsr_reduction { TSR_REDUCTION_MEAN, TSR_REDUCTION_SUM, TSR_REDUCTION_NONE } tsr_reduction;
+
+/* Mean over rows of -log_softmax(logits)[target]. logits [n, classes], target [n] i64 or i32 in [0, classes) → scalar; also
+ * [classes] with a scalar target, and [n, classes, …] with [n, …]. Rows whose target is -100 have no part in it. Another target
+ * outside the range gives NaN as the loss: devices cannot raise errors. */
 TSR_API tsr_tensor *tsr_cross_entropy(tsr_tensor *logits, tsr_tensor *target);
+/* The same with a weight for each class (of the logits' dtype, [classes]; NULL: 1), of which a mean has the sum of those of the
+ * targets below its line; a reduction (NONE: of target's shape); another ignored index; and targets that give label_smoothing, from 0
+ * to 1, of their probability to all classes alike (Szegedy et al. 2016). Weights get no gradient. All rows ignored: a mean is NaN.
+ * (torch.nn.functional.cross_entropy with class indices.) */
+TSR_API tsr_tensor *tsr_cross_entropy_with(tsr_tensor *logits, tsr_tensor *target, tsr_tensor *weight,
+                                           tsr_reduction reduction, int64_t ignore_index, double label_smoothing);
+/* cross_entropy of log-probabilities: -weight[target] x[target]. Shapes, weight (may be NULL), reduction and ignore_index as there. */
+TSR_API tsr_tensor *tsr_nll(tsr_tensor *log_probabilities, tsr_tensor *target, tsr_tensor *weight,
+                            tsr_reduction reduction, int64_t ignore_index);
+
+/* Between two tensors that broadcast, of one dtype (floats); both get gradients. With NONE the result has the broadcast shape. A mean
+ * or a sum is carried in f32 for f16 and bf16. d = input - target. (torch.nn.functional.mse_loss and so on.) */
+TSR_API tsr_tensor *tsr_mse(tsr_tensor *input, tsr_tensor *target, tsr_reduction reduction); /* d² */
+TSR_API tsr_tensor *tsr_l1(tsr_tensor *input, tsr_tensor *target, tsr_reduction reduction); /* |d|, derivative 0 at 0 */
+/* |d| < beta: d² / (2 beta), else |d| - beta / 2. (Girshick 2015.) */
+TSR_API tsr_tensor *tsr_smooth_l1(tsr_tensor *input, tsr_tensor *target, double beta, tsr_reduction reduction);
+/* |d| <= delta: d² / 2, else delta (|d| - delta / 2). (Huber 1964.) */
+TSR_API tsr_tensor *tsr_huber(tsr_tensor *input, tsr_tensor *target, double delta, tsr_reduction reduction);
+/* -(target log sigmoid(input) + (1 - target) log sigmoid(-input)), without overflow. */
+TSR_API tsr_tensor *tsr_bce_with_logits(tsr_tensor *input, tsr_tensor *target, tsr_reduction reduction);
+/* target (log target - input), of an input in logarithms; log_target: exp(target) (target - input). 0 log 0 is 0. The mean is over
+ * all elements, as PyTorch's "mean" is. */
+TSR_API tsr_tensor *tsr_kl_div(tsr_tensor *input, tsr_tensor *target, bool log_target, tsr_reduction reduction);
 
 /* ---- normalisation and dropout ------------------------------------------------------------------------------------ */
 

@@ -10,6 +10,7 @@
 #include "base/fastdiv.h"
 #include "base/thread.h"
 #include "ops/elementwise_table.h"
+#include "ops/loss.h"
 #include "tensor/device.h"
 #include "tessera/ops.h"
 
@@ -164,7 +165,7 @@ static const elementwise_row *table_of(const op_row *row)
     return row->data;
 }
 
-static bool infer_broadcast(const op_call *call, op_output *out)
+bool elementwise_infer(const op_call *call, op_output *out)
 {
     const tensor *first = call->in[0];
     out->dtype = table_of(call->row)->compare ? TSR_BOOL : first->dtype;
@@ -202,7 +203,7 @@ static double scalar_for(tsr_dtype dtype, double v)
     return dtype_is_float(dtype) || fabs(v) <= limit ? v : v > 0 ? limit : -limit;
 }
 
-static bool elementwise_run(const op_call *call)
+bool elementwise_run(const op_call *call)
 {
     const elementwise_row *e = table_of(call->row);
     const tsr_dtype dtype = call->in[0]->dtype;
@@ -266,7 +267,7 @@ static tensor *gradient(const op_record *r, const elementwise_row *e, int k, ten
 }
 
 /* add's derivatives, and sub's first, are dy itself: no pass over memory. */
-static bool elementwise_backward(const op_record *r, tensor *const *dy_, tensor **dx)
+bool elementwise_backward(const op_record *r, tensor *const *dy_, tensor **dx)
 {
     const elementwise_row *e = table_of(r->row);
     const double scalars[2] = {r->attr[0].f, r->attr[1].f};
@@ -310,6 +311,8 @@ static const struct {
     {"addcmul", {"value", NULL}, {1.0, 0}},
     {"addcdiv", {"value", NULL}, {1.0, 0}},
     {"celu", {"alpha", NULL}, {1.0, 0}},
+    {"smooth_l1", {"beta", NULL}, {1.0, 0}},
+    {"huber", {"delta", NULL}, {1.0, 0}},
     {"hardtanh", {"min_val", "max_val"}, {-1.0, 1.0}},
 };
 
@@ -324,12 +327,14 @@ static void make_row(op_row *row, const elementwise_row *e)
         .outputs = 1,
         .dtypes = (e->bits ? 0 : DTYPES_FLOAT) | (e->integer ? DTYPES_INT : 0) | (differentiable ? 0 : bytes),
         .same_dtype = true,
-        .pointwise = !e->compare,
-        .autocast = AUTOCAST_WIDEST,
+        .pointwise = !e->compare && !e->loss,
+        .autocast = e->loss ? AUTOCAST_F32 : AUTOCAST_WIDEST,
         .data = e,
-        .infer = infer_broadcast,
-        .run = elementwise_run,
-        .backward = differentiable ? elementwise_backward : NULL,
+        .infer = e->loss ? loss_infer : elementwise_infer,
+        .run = e->loss ? loss_run : elementwise_run,
+        .backward = e->loss          ? loss_backward
+                    : differentiable ? elementwise_backward
+                                     : NULL,
         .saves_of = elementwise_saves,
     };
     for (size_t i = 0; i < sizeof scalar_attrs / sizeof *scalar_attrs; i++)
@@ -339,10 +344,22 @@ static void make_row(op_row *row, const elementwise_row *e)
                     (attr_schema){scalar_attrs[i].attrs[k], ATTR_FLOAT, false, {.f = scalar_attrs[i].initial[k]}};
 }
 
+/* Behind the scalars; kl_div's, of which the kernel makes a number, is a truth. */
+static void add_loss_attrs(op_row *row)
+{
+    int n = row->attrs[0].name != NULL;
+    if (strcmp(row->name, "kl_div") == 0)
+        row->attrs[n++] = (attr_schema){"log_target", ATTR_BOOL, false, {0}};
+    row->attrs[n] = (attr_schema)REDUCTION_ATTR;
+}
+
 static void make_rows(void)
 {
     for (size_t i = 0; i < elementwise_row_count && i < MAX_OPERATORS; i++)
         make_row(&made[i], &elementwise_rows[i]);
+    for (size_t i = 0; i < elementwise_row_count && i < MAX_OPERATORS; i++)
+        if (elementwise_rows[i].loss)
+            add_loss_attrs(&made[i]);
 }
 
 size_t elementwise_count(void)
@@ -354,133 +371,4 @@ const op_row *elementwise_at(size_t i)
 {
     once_run(&made_once, make_rows);
     return &made[i];
-}
-
-static const op_row *named(const char *name)
-{
-    for (size_t i = 0; i < elementwise_count(); i++)
-        if (strcmp(elementwise_rows[i].name, name) == 0)
-            return elementwise_at(i);
-    fail(TSR_NOT_FOUND, "this build has no operator '%s'", name);
-    return NULL;
-}
-
-static tensor *apply(const char *name, tensor *const *in, int count, double s0, double s1)
-{
-    const op_row *row = named(name);
-    return row == NULL ? NULL : op_apply1(row, in, count, ATTRS(A_FLOAT(s0), A_FLOAT(s1)));
-}
-
-#define UNARY(name)                                                                                                    \
-    tsr_tensor *tsr_##name(tsr_tensor *x)                                                                              \
-    {                                                                                                                  \
-        return apply(#name, &x, 1, 0, 0);                                                                              \
-    }
-#define UNARY1(name, scalar)                                                                                           \
-    tsr_tensor *tsr_##name(tsr_tensor *x, double scalar)                                                               \
-    {                                                                                                                  \
-        return apply(#name, &x, 1, scalar, 0);                                                                         \
-    }
-#define UNARY2(name, first, second)                                                                                    \
-    tsr_tensor *tsr_##name(tsr_tensor *x, double first, double second)                                                 \
-    {                                                                                                                  \
-        return apply(#name, &x, 1, first, second);                                                                     \
-    }
-#define BINARY(name)                                                                                                   \
-    tsr_tensor *tsr_##name(tsr_tensor *a, tsr_tensor *b)                                                               \
-    {                                                                                                                  \
-        return apply(#name, (tensor *[]){a, b}, 2, 0, 0);                                                              \
-    }
-
-UNARY(neg)
-UNARY(abs)
-UNARY(sign)
-UNARY(square)
-UNARY(reciprocal)
-UNARY(exp)
-UNARY(exp2)
-UNARY(expm1)
-UNARY(log)
-UNARY(log2)
-UNARY(log10)
-UNARY(log1p)
-UNARY(sqrt)
-UNARY(rsqrt)
-UNARY(sin)
-UNARY(cos)
-UNARY(tan)
-UNARY(asin)
-UNARY(acos)
-UNARY(atan)
-UNARY(sinh)
-UNARY(cosh)
-UNARY(tanh)
-UNARY(erf)
-UNARY(erfc)
-UNARY(floor)
-UNARY(ceil)
-UNARY(round)
-UNARY(trunc)
-UNARY(frac)
-UNARY(sigmoid)
-UNARY(logsigmoid)
-UNARY(relu)
-UNARY(relu6)
-UNARY1(leaky_relu, slope)
-UNARY1(elu, alpha)
-UNARY(selu)
-UNARY1(celu, alpha)
-UNARY(gelu)
-UNARY(gelu_tanh)
-UNARY(silu)
-UNARY(mish)
-UNARY(softplus)
-UNARY(hardsigmoid)
-UNARY(hardswish)
-UNARY2(hardtanh, low, high)
-UNARY2(clamp, low, high)
-UNARY2(affine, scale, shift)
-UNARY(logical_not)
-UNARY(isnan)
-UNARY(isinf)
-UNARY(isfinite)
-BINARY(add)
-BINARY(sub)
-BINARY(mul)
-BINARY(div)
-BINARY(pow)
-BINARY(fmod)
-BINARY(remainder)
-BINARY(atan2)
-BINARY(hypot)
-BINARY(maximum)
-BINARY(minimum)
-BINARY(eq)
-BINARY(ne)
-BINARY(lt)
-BINARY(le)
-BINARY(gt)
-BINARY(ge)
-BINARY(logical_and)
-BINARY(logical_or)
-BINARY(logical_xor)
-BINARY(bitwise_and)
-BINARY(bitwise_or)
-BINARY(bitwise_xor)
-BINARY(bitwise_left_shift)
-BINARY(bitwise_right_shift)
-
-tsr_tensor *tsr_lerp(tsr_tensor *start, tsr_tensor *end, tsr_tensor *weight)
-{
-    return apply("lerp", (tensor *[]){start, end, weight}, 3, 0, 0);
-}
-
-tsr_tensor *tsr_addcmul(tsr_tensor *x, tsr_tensor *a, tsr_tensor *b, double value)
-{
-    return apply("addcmul", (tensor *[]){x, a, b}, 3, value, 0);
-}
-
-tsr_tensor *tsr_addcdiv(tsr_tensor *x, tsr_tensor *a, tsr_tensor *b, double value)
-{
-    return apply("addcdiv", (tensor *[]){x, a, b}, 3, value, 0);
 }

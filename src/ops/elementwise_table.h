@@ -16,6 +16,7 @@ typedef struct elementwise_row {
     int arity;        /* 1, 2 or 3 */
     bool compare;     /* the result is of dtype bool (kernel compare/… or, of one operand, test/…); no derivative */
     bool bits;        /* of integers and bool only (kernel bits/…); no derivative */
+    bool loss;        /* the results may be added up: src/ops/loss.c */
     bool integer;     /* there are i32 and i64 instances (kernel unary_int/… and so on) */
     int ulp;          /* bound of the f32 forward result */
     elementwise_gradient gradient[3];

@@ -1,82 +1,103 @@
-/* cross_entropy: one kernel from logits to the rows' losses, their mean, and one kernel back. */
+/* mse, l1, smooth_l1, huber, bce_with_logits and kl_div: the kernels of their rows in kernels/elementwise.def, and a mean or a sum. */
+#include "ops/loss.h"
+
+#include <math.h>
+#include <string.h>
+
 #include "base/error.h"
-#include "ops/op.h"
-#include "tessera/ops.h"
+#include "ops/elementwise.h"
+#include "ops/reduce.h"
+#include "tensor/device.h"
 
-/* Outputs: the loss, and for the derivative each row's maximum and logarithm of sum exp(x - maximum). */
-static bool cross_entropy_infer(const op_call *call, op_output *out)
+bool reduction_check(const char *name, int64_t reduction)
 {
-    const tensor *x = call->in[0], *target = call->in[1];
-    if (x->rank != 2 || target->rank != 1 || target->shape[0] != x->shape[0]) {
-        fail(TSR_INVALID_ARGUMENT, "cross_entropy: logits are %s and targets %s; they must be [n, classes] and [n]",
-             tensor_text(x), tensor_text(target));
+    if (reduction >= TSR_REDUCTION_MEAN && reduction <= TSR_REDUCTION_NONE)
+        return true;
+    fail(TSR_OUT_OF_RANGE, "%s: reduction %lld is none of mean (0), sum (1) and none (2)", name, (long long)reduction);
+    return false;
+}
+
+static tsr_reduction reduction_of(const op_row *row, const attr_value *attrs)
+{
+    int last = 0;
+    while (last + 1 < OP_MAX_ATTRS && row->attrs[last + 1].name != NULL)
+        last++;
+    return (tsr_reduction)attrs[last].i;
+}
+
+/* A truth as the number that kernels get. */
+static void attrs_as_numbers(const op_row *row, attr_value *attrs)
+{
+    for (int i = 0; i < 2; i++)
+        if (row->attrs[i].name != NULL && row->attrs[i].kind == ATTR_BOOL)
+            attrs[i].f = (double)attrs[i].i;
+}
+
+bool loss_infer(const op_call *call, op_output *out)
+{
+    if (!elementwise_infer(call, out))
         return false;
-    }
-    if (target->dtype != TSR_I64 && target->dtype != TSR_I32) {
-        fail(TSR_INVALID_ARGUMENT, "cross_entropy: targets are class indices, i64 or i32, not %s",
-             tsr_dtype_name(target->dtype));
+    const tsr_reduction reduction = reduction_of(call->row, call->attr);
+    if (reduction != TSR_REDUCTION_NONE)
+        out->rank = 0;
+    return reduction_check(call->row->name, (int64_t)reduction);
+}
+
+/* Terms that are added up are not rounded to 16 bits before. */
+static bool reduced_loss(op_call *call, tsr_reduction reduction)
+{
+    op_output terms;
+    tensor *y = call->out[0];
+    if (!elementwise_infer(call, &terms))
         return false;
-    }
-    if (x->numel == 0 || x->shape[0] > INT32_MAX || x->shape[1] > INT32_MAX) {
-        fail(TSR_INVALID_ARGUMENT, "cross_entropy: logits %s are empty or too many", tensor_text(x));
+    for (int k = 0; k < 2; k++)
+        if ((call->in[k] = tsr_cast(call->in[k], reduce_dtype(terms.dtype))) == NULL)
+            return false;
+    call->out[0] = tsr_empty(call->device, reduce_dtype(terms.dtype), terms.rank, terms.shape);
+    if (call->out[0] == NULL)
         return false;
-    }
-    out[0] = (op_output){.dtype = x->dtype, .rank = 0};
-    out[1] = (op_output){.dtype = x->dtype == TSR_F64 ? TSR_F64 : TSR_F32, .rank = 2, .shape = {x->shape[0], 2}};
+    if (call->out[0]->numel == 0)
+        return tsr_fill(y, reduction == TSR_REDUCTION_MEAN ? (double)NAN : 0.0) == TSR_OK;
+    if (!elementwise_run(call))
+        return false;
+    tensor *result = (reduction == TSR_REDUCTION_MEAN ? tsr_mean : tsr_sum)(call->out[0], NULL, 0, false);
+    return result != NULL && tsr_copy_into(y, result) == TSR_OK;
+}
+
+bool loss_run(const op_call *call)
+{
+    op_call inner = *call;
+    const tsr_reduction reduction = reduction_of(call->row, call->attr);
+    attrs_as_numbers(call->row, inner.attr);
+    if (reduction == TSR_REDUCTION_NONE)
+        return elementwise_run(&inner);
+    return OP_TEMPORARIES(reduced_loss(&inner, reduction));
+}
+
+bool loss_backward(const op_record *r, tensor *const *dy, tensor **dx)
+{
+    op_record inner = *r;
+    const op_output *a = &r->in_spec[0], *b = &r->in_spec[1];
+    const tsr_reduction reduction = reduction_of(r->row, r->attr);
+    const tsr_dtype dtype = reduce_dtype(a->dtype);
+    int64_t shape[TSR_MAX_RANK], n = 1;
+    int rank;
+    attrs_as_numbers(r->row, inner.attr);
+    if (!shape_broadcast(a->rank, a->shape, b->rank, b->shape, &rank, shape))
+        return false;
+    for (int i = 0; i < rank; i++)
+        n *= shape[i];
+    tensor *g = tsr_cast(dy[0], dtype);
+    if (reduction == TSR_REDUCTION_MEAN && n > 0)
+        g = tsr_div(g, tsr_full(r->device, dtype, 0, NULL, (double)n));
+    if (reduction != TSR_REDUCTION_NONE)
+        g = tsr_expand(g, rank, shape);
+    for (int k = 0; k < 2; k++)
+        inner.in[k] = tsr_cast(r->in[k], dtype);
+    if (g == NULL || !elementwise_backward(&inner, &g, dx))
+        return false;
+    for (int k = 0; k < 2; k++)
+        if (r->needs[k] && (dx[k] = tsr_cast(dx[k], a->dtype)) == NULL)
+            return false;
     return true;
-}
-
-static bool run(const op_call *call)
-{
-    tensor *x = contiguous(call->in[0]), *target = contiguous(call->in[1]), *terms = call->out[1];
-    tensor *rows = tsr_empty(call->device, terms->dtype, 1, terms->shape);
-    if (x == NULL || target == NULL || rows == NULL)
-        return false;
-    const struct {
-        uint32_t cols;
-    } p = {(uint32_t)x->shape[1]};
-    if (!LAUNCH(call->device, key_of2("cross_entropy", x->dtype, target->dtype), ((grid){(uint32_t)x->shape[0], 1, 1}),
-                &p, tensor_binding(x), tensor_binding(target), tensor_binding(rows), tensor_binding(terms)))
-        return false;
-    tensor *mean = tsr_mean(rows, NULL, 0, false);
-    return mean != NULL && tsr_copy_into(call->out[0], mean) == TSR_OK;
-}
-
-static bool cross_entropy_run(const op_call *call)
-{
-    return OP_TEMPORARIES(run(call));
-}
-
-static bool cross_entropy_backward(const op_record *r, tensor *const *dy, tensor **dx)
-{
-    tensor *x = contiguous(r->in[0]), *target = contiguous(r->in[1]);
-    if (x == NULL || target == NULL || dy[0] == NULL)
-        return dy[0] == NULL;
-    dx[0] = tsr_empty(r->device, x->dtype, 2, x->shape);
-    const struct {
-        uint32_t cols;
-        float rows;
-    } p = {(uint32_t)x->shape[1], (float)x->shape[0]};
-    return dx[0] != NULL && LAUNCH(r->device, key_of2("cross_entropy_grad", x->dtype, target->dtype),
-                                   ((grid){(uint32_t)x->shape[0], 1, 1}), &p, tensor_binding(x), tensor_binding(target),
-                                   tensor_binding(r->out[1]), tensor_binding(dy[0]), tensor_binding(dx[0]));
-}
-
-const op_row op_cross_entropy = {
-    .name = "cross_entropy",
-    .inputs_min = 2,
-    .inputs_max = 2,
-    .outputs = 2,
-    .dtypes = DTYPES_FLOAT,
-    .any_dtype = 1u << 1,
-    .autocast = AUTOCAST_F32,
-    .infer = cross_entropy_infer,
-    .run = cross_entropy_run,
-    .backward = cross_entropy_backward,
-    .saves = SAVE_INPUT(0) | SAVE_INPUT(1) | SAVE_OUTPUT(1),
-};
-
-tsr_tensor *tsr_cross_entropy(tsr_tensor *logits, tsr_tensor *target)
-{
-    return OP1(op_cross_entropy, NULL, logits, target);
 }

@@ -10,7 +10,7 @@
     X(reshape) X(permute) X(slice) X(expand) X(clone) X(cast) X(matmul) X(linear) X(conv2d) X(max_pool2d) \
     X(avg_pool2d) X(sum) X(mean) X(max) X(argmax) X(prod) X(min) X(amax) X(amin) X(argmin) X(any) X(all) \
     X(count_nonzero) X(var) X(std) X(norm) X(logsumexp) X(cumsum) X(cumprod) X(softmax) X(log_softmax) \
-    X(cross_entropy) X(batch_norm2d) X(dropout) X(where) X(masked_fill) X(bitwise_not) X(nan_to_num) \
+    X(cross_entropy) X(nll) X(batch_norm2d) X(dropout) X(where) X(masked_fill) X(bitwise_not) X(nan_to_num) \
     X(layer_norm) X(rms_norm) X(group_norm) X(instance_norm) X(scaled_dot_product_attention) \
     X(rotary_embedding) X(embedding) X(index_select) X(index_add) X(gather) X(scatter) X(scatter_add) \
     X(squeeze) X(unsqueeze) X(narrow) X(split) X(chunk) X(cat) X(stack) X(repeat) X(roll) X(pad) X(flip) \

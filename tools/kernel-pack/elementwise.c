@@ -55,6 +55,7 @@ static void read_row(elementwise_table *table, const char *kind, int line, const
     elementwise_op op = {.line = line, .ulp = 0};
     op.compare = strcmp(kind, "COMPARE") == 0 || strcmp(kind, "TEST") == 0;
     op.bits = strcmp(kind, "BITS") == 0;
+    op.loss = strcmp(kind, "LOSS") == 0;
     op.arity = strcmp(kind, "UNARY") == 0 || strcmp(kind, "TEST") == 0 ? 1 : strcmp(kind, "TERNARY") == 0 ? 3 : 2;
     char *fields[4] = {0};
     const int count = split(inside, close, ',', fields, 4);
@@ -151,10 +152,12 @@ void elementwise_read(const char *path, elementwise_table *table)
         if (strcmp(kind, "INTEGER") == 0)
             read_integer(table, line, c + 1, close);
         else if (strcmp(kind, "UNARY") == 0 || strcmp(kind, "BINARY") == 0 || strcmp(kind, "TERNARY") == 0 ||
-                 strcmp(kind, "COMPARE") == 0 || strcmp(kind, "TEST") == 0 || strcmp(kind, "BITS") == 0)
+                 strcmp(kind, "COMPARE") == 0 || strcmp(kind, "TEST") == 0 || strcmp(kind, "BITS") == 0 ||
+                 strcmp(kind, "LOSS") == 0)
             read_row(table, kind, line, c + 1, close);
         else
-            die(table->file, line, "a row is UNARY, BINARY, TERNARY, COMPARE, TEST, BITS or INTEGER, not %s", kind);
+            die(table->file, line, "a row is UNARY, BINARY, TERNARY, COMPARE, TEST, BITS, LOSS or INTEGER, not %s",
+                kind);
         c = close + 1;
     }
 }
@@ -179,8 +182,9 @@ void elementwise_write_table(const elementwise_table *table, const char *path)
                    "const elementwise_row elementwise_rows[] = {\n");
     for (size_t i = 0; i < table->count; i++) {
         const elementwise_op *op = &table->ops[i];
-        text_add(&out, "    {\"%s\", %d, %s, %s, %s, %d, {", op->name, op->arity, op->compare ? "true" : "false",
-                 op->bits ? "true" : "false", op->integer || op->compare || op->bits ? "true" : "false", op->ulp);
+        text_add(&out, "    {\"%s\", %d, %s, %s, %s, %s, %d, {", op->name, op->arity, op->compare ? "true" : "false",
+                 op->bits ? "true" : "false", op->loss ? "true" : "false",
+                 op->integer || op->compare || op->bits ? "true" : "false", op->ulp);
         for (int k = 0; k < op->arity; k++) {
             text_add(&out, "%s{%s, {", k ? ", " : "", op->gradient[k] ? "true" : "false");
             for (int j = 0; j < op->arity; j++)

@@ -54,6 +54,7 @@ typedef struct elementwise_op {
     int line;
     int arity;    /* 1, 2, 3 */
     bool compare; /* the result is a truth value, stored as bool */
+    bool loss;    /* of two operands, and the results may be added up */
     bool bits;    /* of integers and bool only, without a derivative */
     bool integer; /* has integer instances */
     int ulp;
