@@ -4,6 +4,14 @@
 
 static const tsr_dtype all_dtypes[] = {TSR_F32, TSR_F16, TSR_BF16, TSR_F64, TSR_I32, TSR_I64, TSR_U8, TSR_BOOL};
 
+/* A device that is tested with the kernels for processors and with those for GPUs has every dtype with the former; f32, f64 and u8 show that
+ * the latter are launched right. (Drivers take a second for each kernel that they compile.) */
+static bool takes(const run *r, int dtype)
+{
+    const bool again = strstr(r->name, "for GPUs") != NULL && strncmp(r->name, "cuda", 4) != 0;
+    return run_has(r, all_dtypes[dtype]) && (!again || dtype % 3 == 0);
+}
+
 static bool is_float(tsr_dtype d)
 {
     return d <= TSR_F64;
@@ -98,10 +106,10 @@ static void check_embedding(const run *r, tsr_dtype dtype, tsr_dtype index, int6
 static void embedding_on(const run *r)
 {
     for (int d = 0; d < 4; d++)
-        if (run_has(r, float_dtypes[d])) {
-            check_embedding(r, float_dtypes[d], TSR_I64, 70, -1);
-            check_embedding(r, float_dtypes[d], TSR_I32, 5, 3);
-            check_embedding(r, float_dtypes[d], TSR_I64, 1, -1);
+        if (takes(r, d)) {
+            check_embedding(r, all_dtypes[d], TSR_I64, 70, -1);
+            check_embedding(r, all_dtypes[d], TSR_I32, 5, 3);
+            check_embedding(r, all_dtypes[d], TSR_I64, 1, -1);
         }
     require_ok(r, tsr_scope_begin());
     tsr_tensor *weight = tsr_full(r->device, TSR_F32, 2, (int64_t[]){3, 4}, 1);
@@ -221,7 +229,7 @@ static void select_on(const run *r)
 {
     static const int64_t shapes[][3] = {{2, 5, 70}, {3, 7, 1}, {1, 1, 3}, {2, 9, 4}};
     for (int d = 0; d < 8; d++)
-        for (size_t i = 0; i < sizeof shapes / sizeof *shapes && run_has(r, all_dtypes[d]); i++)
+        for (size_t i = 0; i < sizeof shapes / sizeof *shapes && takes(r, d); i++)
             check_select(r, all_dtypes[d], shapes[i], i == 3 ? 130 : 6, i % 2 == 0 ? TSR_I64 : TSR_I32);
     require_ok(r, tsr_scope_begin());
     tsr_tensor *x = tsr_zeros(r->device, TSR_F32, 2, (int64_t[]){2, 3}), *y;
@@ -321,7 +329,7 @@ static void check_scatter(const run *r, tsr_dtype dtype, int axis, const int64_t
 static void scatter_on(const run *r)
 {
     for (int d = 0; d < 8; d++) {
-        if (!run_has(r, all_dtypes[d]))
+        if (!takes(r, d))
             continue;
         check_scatter(r, all_dtypes[d], 1, (int64_t[]){3, 6, 4}, (int64_t[]){3, 9, 4}, (int64_t[]){3, 9, 4}, TSR_I64);
         check_scatter(r, all_dtypes[d], 2, (int64_t[]){2, 3, 5}, (int64_t[]){1, 2, 7}, (int64_t[]){2, 3, 8}, TSR_I32);

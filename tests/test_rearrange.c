@@ -134,6 +134,14 @@ static const moved rows[] = {
 
 static const tsr_dtype all_dtypes[] = {TSR_F32, TSR_F16, TSR_BF16, TSR_F64, TSR_I32, TSR_I64, TSR_U8, TSR_BOOL};
 
+/* A device that is tested with the kernels for processors and with those for GPUs has every dtype with the former; f32, f64 and u8 show that
+ * the latter are launched right. (Drivers take a second for each kernel that they compile.) */
+static bool takes(const run *r, int dtype)
+{
+    const bool again = strstr(r->name, "for GPUs") != NULL && strncmp(r->name, "cuda", 4) != 0;
+    return run_has(r, all_dtypes[dtype]) && (!again || dtype % 3 == 0);
+}
+
 static void same(const run *r, const char *name, const char *what, tsr_tensor *got, const double *expected)
 {
     if (got == NULL)
@@ -202,7 +210,7 @@ static void moves_on(const run *r)
 {
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         for (int d = 0; d < (rows[i].arithmetic ? 6 : 8); d++)
-            if (run_has(r, all_dtypes[d]))
+            if (takes(r, d))
                 check(r, &rows[i], all_dtypes[d]);
 }
 
@@ -281,7 +289,7 @@ static void sort_on(const run *r)
 {
     static const int64_t sizes[] = {1, 2, 63, 65, 129, 570};
     for (int d = 0; d < 6; d++)
-        for (int i = 0; i < 6 && run_has(r, all_dtypes[d]); i++)
+        for (int i = 0; i < 6 && takes(r, d); i++)
             if (d == 0 || i > 3)
                 check_sort(r, all_dtypes[d], sizes[i], i % 2 == 0, (i + d) % 3 == 0 ? 0 : 1);
     static const int64_t classes[] = {2, 0, -1, 3, 1};
