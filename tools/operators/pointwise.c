@@ -68,10 +68,28 @@ static double tanh_argument(double x)
     return sqrt(2 / pi) * (x + 0.044715 * x * x * x);
 }
 
+/* Of the two remainders the one with the divisor's sign. */
+static double floored_remainder(double a, double b)
+{
+    const double r = fmod(a, b);
+    return r != 0 && (b < 0) != (r < 0) ? r + b : r;
+}
+
+static double floored_quotient(double a, double b)
+{
+    const double q = a / b;
+    return q == 0 && a != 0 && (a < 0) != (b < 0) ? -1 : floor(q); /* what underflows too is less than 0 */
+}
+
 /* 0 for NaN, as PyTorch has it */
 static double sign_of(double x)
 {
     return (x > 0) - (x < 0);
+}
+
+static double within(double x, double low, double high)
+{
+    return isnan(x) ? x : x < low ? low : x > high ? high : x;
 }
 
 static double half_to_even(double x)
@@ -135,6 +153,30 @@ UNARY(gelu_tanh, isinf(X) && X < 0 ? (double)NAN : X * sigmoid_of(2 * tanh_argum
           X * sigmoid_slope(2 * tanh_argument(X)) * 2 * sqrt(2 / pi) * (1 + 3 * 0.044715 * X * X),
       sigmoid_of(2 * tanh_argument(X)) * (1 + fabs(X) * 2 * sqrt(2 / pi) * (1 + 3 * 0.044715 * X * X)))
 UNARY(softplus, X > 0 ? X + log1p(exp(-X)) : log1p(exp(X)), sigmoid_of(X), 0)
+UNARY(frac, X - trunc(X), 1, 1)
+UNARY(asin_of, asin(X), 1 / sqrt((1 - X) * (1 + X)), 0)
+UNARY(acos_of, acos(X), -1 / sqrt((1 - X) * (1 + X)), 0)
+UNARY(atan_of, atan(X), 1 / (1 + X * X), 0)
+UNARY(sinh_of, sinh(X), cosh(X), 0)
+UNARY(cosh_of, cosh(X), sinh(X), 0)
+UNARY(logsigmoid, X > 0 ? -log1p(exp(-X)) : X - log1p(exp(X)), sigmoid_of(-X), 0)
+/* Klambauer et al. 2017 */
+static const double selu_scale = 1.05070098735548049342, selu_alpha = 1.67326324235437728482;
+UNARY(selu, selu_scale *(X > 0 ? X : selu_alpha * expm1(X)), selu_scale *(X > 0 ? 1 : selu_alpha * exp(X)), 0)
+/* The rounding of x / alpha comes out as many times as large as the exponential depends on it; slack is 20 roundings. */
+UNARY(celu, X > 0 ? X : s[0] * expm1(X / s[0]), X > 0 ? 1 : exp(X / s[0]),
+      X > 0 ? 1 : exp(X / s[0]) * (1 + fabs(X / s[0]) / 16))
+UNARY(mish, X *tanh(softplus(x, s)),
+      tanh(softplus(x, s)) + X * sigmoid_of(X) / (cosh(softplus(x, s)) * cosh(softplus(x, s))),
+      tanh(softplus(x, s)) + fabs(X) * sigmoid_of(X))
+UNARY(relu6, within(X, 0, 6), X > 0 && X < 6, 1)
+UNARY(hardtanh, within(X, s[0], s[1]), X > s[0] && X < s[1], 1)
+UNARY(hardsigmoid, within(X + 3, 0, 6) / 6, X > -3 && X < 3 ? 1.0 / 6 : 0, 0)
+UNARY(hardswish, X *(within(X + 3, 0, 6) / 6),
+      X <= -3 ? 0
+      : X < 3 ? X / 3 + 0.5
+              : 1,
+      X <= -3 || X >= 3 ? 1 : fabs(X) / 3 + 0.5)
 UNARY(clamp, isnan(X) ? X : X<s[0] ? s[0] : X> s[1] ? s[1] : X, X >= s[0] && X <= s[1], 1)
 
 BINARY(add, A + B, 1, 1)
@@ -151,6 +193,10 @@ static void pow_of_d(const double *x, const double *s, double *d, double *m)
     m[0] = fabs(d[0]) * (1 + (A == 0 ? 0 : fabs(log(fabs(A)) * (B - 1)) / 16));
     m[1] = fabs(d[1]);
 }
+BINARY(atan2_of, atan2(A, B), B / (A * A + B * B), -A / (A * A + B * B))
+BINARY(hypot_of, hypot(A, B), A / hypot(A, B), B / hypot(A, B))
+BINARY(fmod_of, fmod(A, B), 1, -trunc(A / B))
+BINARY(remainder_of, floored_remainder(A, B), 1, -floored_quotient(A, B))
 BINARY(maximum, larger(A, B), A == B ? 0.5 : A > B, A == B ? 0.5 : A < B)
 BINARY(minimum, smaller(A, B), A == B ? 0.5 : A < B, A == B ? 0.5 : A > B)
 
@@ -181,6 +227,10 @@ VALUE(gt, A > B)
 VALUE(ge, A >= B)
 VALUE(logical_and, A != 0 && B != 0)
 VALUE(logical_or, A != 0 || B != 0)
+VALUE(logical_not, X == 0)
+VALUE(is_nan, isnan(X))
+VALUE(is_inf, isinf(X) != 0)
+VALUE(is_finite, isfinite(X))
 VALUE(logical_xor, (A != 0) != (B != 0))
 
 #define ROW(operator_name, function, operands, bound, from, to, ...)                                                   \
@@ -193,6 +243,11 @@ VALUE(logical_xor, (A != 0) != (B != 0))
     {                                                                                                                  \
         .name = operator_name, .family = "pointwise", .arity = operands, .results = 1, .differentiable = true,         \
         .reference = elementwise_reference, .composed = function, .low = from, .high = to, __VA_ARGS__                 \
+    }
+#define TEST(operator_name, function)                                                                                  \
+    {                                                                                                                  \
+        .name = operator_name, .family = "comparisons", .dtypes = FLOATS, .arity = 1, .results = 1,                    \
+        .reference = elementwise_reference, .value = function, .low = -1, .high = 1, .gives_bool = true                \
     }
 #define COMPARE(operator_name, function)                                                                               \
     {                                                                                                                  \
@@ -238,11 +293,30 @@ static const operator_row list[] = {
     ROW("softplus", softplus, 1, 3, -9, 9, REALS),
     ROW("clamp", clamp, 1, 0, -4, 4, NUMBERS, .attr_names = {"low", "high"}, .attrs = {-1, 2}),
     COMPOSED("affine", affine, 1, -9, 9, REALS, .attr_names = {"scale", "shift"}, .attrs = {1.5, -0.25}),
+    ROW("frac", frac, 1, 0, -9, 9, REALS),
+    ROW("asin", asin_of, 1, 2, -0.95, 0.95, REALS),
+    ROW("acos", acos_of, 1, 2, -0.95, 0.95, REALS),
+    ROW("atan", atan_of, 1, 2, -9, 9, REALS),
+    ROW("sinh", sinh_of, 1, 2, -6, 6, REALS),
+    ROW("cosh", cosh_of, 1, 2, -6, 6, REALS),
+    ROW("logsigmoid", logsigmoid, 1, 3, -9, 9, REALS),
+    ROW("selu", selu, 1, 6, -6, 6, REALS),
+    ROW("celu", celu, 1, 6, -6, 6, REALS, .attr_names = {"alpha"}, .attrs = {1.3}),
+    ROW("mish", mish, 1, 6, -6, 6, REALS, .no_specials = true),
+    ROW("relu6", relu6, 1, 0, -4, 9, REALS),
+    ROW("hardtanh", hardtanh, 1, 0, -4, 4, REALS, .attr_names = {"min_val", "max_val"}, .attrs = {-1, 2}),
+    ROW("hardsigmoid", hardsigmoid, 1, 2, -5, 5, REALS),
+    ROW("hardswish", hardswish, 1, 3, -5, 5.5, REALS, .no_specials = true),
     ROW("add", add, 2, 0.5, -9, 9, NUMBERS),
     ROW("sub", sub, 2, 0.5, -9, 9, NUMBERS),
     ROW("mul", mul, 2, 0.5, -9, 9, NUMBERS),
     ROW("div", div_of, 2, 0.5, -9, 9, REALS, .b_low = 0.5, .b_high = 9),
     ROW("pow", pow_of, 2, 4, 0.25, 4, REALS, .ulp_f64 = pow_ulp, .b_low = -3, .b_high = 3),
+    ROW("atan2", atan2_of, 2, 4, -9, 9, REALS, .smooth_from = 1e-18, .smooth_to = 1e18),
+    /* Its derivative divides by the result, which may be infinite where the operands are not, as in PyTorch. */
+    ROW("hypot", hypot_of, 2, 2, -9, 9, REALS, .smooth_to = 4e4),
+    ROW("fmod", fmod_of, 2, 0, -9, 9, REALS, .b_low = 0.5, .b_high = 4, .discontinuous = true),
+    ROW("remainder", remainder_of, 2, 1, -9, 9, REALS, .b_low = 0.5, .b_high = 4, .discontinuous = true),
     ROW("maximum", maximum, 2, 0, -9, 9, NUMBERS),
     ROW("minimum", minimum, 2, 0, -9, 9, NUMBERS),
     COMPOSED("addcmul", addcmul, 3, -1, 1, REALS, .attr_names = {"value"}, .attrs = {0.7}),
@@ -259,5 +333,9 @@ static const operator_row list[] = {
     COMPARE("logical_and", logical_and),
     COMPARE("logical_or", logical_or),
     COMPARE("logical_xor", logical_xor),
+    TEST("logical_not", logical_not),
+    TEST("isnan", is_nan),
+    TEST("isinf", is_inf),
+    TEST("isfinite", is_finite),
 };
 const row_list pointwise_rows = {list, COUNT_OF(list)};

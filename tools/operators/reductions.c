@@ -79,24 +79,73 @@ static int64_t first_largest(const reference_call *c, const term *x, int64_t cou
     return best;
 }
 
-/* Equal ones share the derivative. */
-static term max_of(reference_call *c, const term *x, int64_t count)
+/* Those that equal x[best] share the derivative. */
+static term extreme_of(reference_call *c, const term *x, int64_t count, int64_t best)
 {
-    const double top = trace_value(c->t, x[first_largest(c, x, count)]);
+    const double value = trace_value(c->t, x[best]);
     int64_t n = 0;
     term *equal = host_realloc_array(NULL, (size_t)count, sizeof *equal);
     for (int64_t i = 0; equal != NULL && i < count; i++)
-        if (trace_value(c->t, x[i]) == top)
+        if (trace_value(c->t, x[i]) == value)
             equal[n++] = x[i];
-    const term top_one = n > 0 ? trace_share(c->t, equal, n) : trace_number(c->t, top);
+    const term one = n > 0 ? trace_share(c->t, equal, n) : trace_number(c->t, value);
     c->failed = c->failed || equal == NULL;
     host_free(equal);
-    return top_one;
+    return one;
+}
+
+static term max_of(reference_call *c, const term *x, int64_t count)
+{
+    return extreme_of(c, x, count, first_largest(c, x, count));
 }
 
 static term argmax_of(reference_call *c, const term *x, int64_t count)
 {
     return trace_number(c->t, (double)first_largest(c, x, count));
+}
+
+static int64_t first_smallest(const reference_call *c, const term *x, int64_t count)
+{
+    int64_t best = 0;
+    for (int64_t i = 1; i < count; i++) {
+        const double v = trace_value(c->t, x[i]), low = trace_value(c->t, x[best]);
+        if (v < low || (isnan(v) && !isnan(low)))
+            best = i;
+    }
+    return best;
+}
+
+static term min_of(reference_call *c, const term *x, int64_t count)
+{
+    return extreme_of(c, x, count, first_smallest(c, x, count));
+}
+
+static term argmin_of(reference_call *c, const term *x, int64_t count)
+{
+    return trace_number(c->t, (double)first_smallest(c, x, count));
+}
+
+static term count_of(reference_call *c, const term *x, int64_t count)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < count; i++)
+        n += trace_value(c->t, x[i]) != 0;
+    return trace_number(c->t, (double)n);
+}
+
+static bool min(reference_call *c)
+{
+    return reduce(c, c->dtype, min_of);
+}
+
+static bool argmin(reference_call *c)
+{
+    return reduce(c, TSR_I64, argmin_of);
+}
+
+static bool count_nonzero(reference_call *c)
+{
+    return reduce(c, TSR_I64, count_of);
 }
 
 static bool sum(reference_call *c)
@@ -175,26 +224,17 @@ static const operator_row list[] = {
      .specials = true,
      .reference = mean,
      SAMPLES(mean_samples)},
-    {.name = "max",
-     .family = "reductions",
-     .dtypes = FLOATS | INTEGERS,
-     .arity = 1,
-     .results = 1,
-     .differentiable = true,
-     .huge = 0x1p120,
-     .tiny = 0x1p-120,
-     .specials = true,
-     .reference = max,
-     SAMPLES(max_samples)},
-    {.name = "argmax",
-     .family = "reductions",
-     .dtypes = FLOATS | INTEGERS,
-     .arity = 1,
-     .results = 1,
-     .huge = 0x1p120,
-     .tiny = 0x1p-120,
-     .specials = true,
-     .reference = argmax,
-     SAMPLES(max_samples)},
+#define EXTREME(operator_name, function, takes, ...)                                                                   \
+    {                                                                                                                  \
+        .name = operator_name, .family = "reductions", .dtypes = takes, .arity = 1, .results = 1, .huge = 0x1p120,     \
+        .tiny = 0x1p-120, .specials = true, .reference = function, SAMPLES(max_samples), __VA_ARGS__                   \
+    }
+    EXTREME("max", max, FLOATS | INTEGERS, .differentiable = true),
+    EXTREME("min", min, FLOATS | INTEGERS, .differentiable = true),
+    EXTREME("amax", max, FLOATS | INTEGERS, .differentiable = true),
+    EXTREME("amin", min, FLOATS | INTEGERS, .differentiable = true),
+    EXTREME("argmax", argmax, FLOATS | INTEGERS, .differentiable = false),
+    EXTREME("argmin", argmin, FLOATS | INTEGERS, .differentiable = false),
+    EXTREME("count_nonzero", count_nonzero, FLOATS | INTEGERS, .differentiable = false),
 };
 const row_list reductions_rows = {list, COUNT_OF(list)};

@@ -123,10 +123,12 @@ static void print_missing(FILE *out)
     const char *name = compare_missing(0);
     if (name == NULL)
         return;
-    fprintf(out, "Without a row, so not compared:");
+    text line = {0};
+    text_append(&line, "Without a row, so not compared:");
     for (size_t i = 0; (name = compare_missing(i)) != NULL; i++)
-        fprintf(out, " %s", name);
-    fputc('\n', out);
+        text_appendf(&line, " %s", name);
+    print_wrapped(out, 0, 4, text_string(&line));
+    text_free(&line);
 }
 
 void compare_table(const comparison *c, FILE *out)
