@@ -282,9 +282,9 @@ static void classes_on(const run *r, const class_case *c, tsr_dtype dtype, tsr_d
         total += e[i];
         for (int k = 0; k < CLASSES && targets[i] != c->ignore; k++) {
             const double hit = targets[i] == k;
-            d[first + k * PLACES] =
-                c->logits ? (1 - c->smoothing) * w[targets[i]] * (q[k] - hit) + c->smoothing / CLASSES * (q[k] * all - w[k])
-                          : -hit * w[k];
+            d[first + k * PLACES] = c->logits ? (1 - c->smoothing) * w[targets[i]] * (q[k] - hit) +
+                                                    c->smoothing / CLASSES * (q[k] * all - w[k])
+                                              : -hit * w[k];
         }
     }
     for (int i = 0; i < SCORES; i++) {
@@ -339,16 +339,18 @@ static void corners_on(const run *r)
     expect_item(r, "mse of none", tsr_mse(none, none, TSR_REDUCTION_MEAN), (double)NAN);
     expect_item(r, "l1 of none", tsr_l1(none, none, TSR_REDUCTION_SUM), 0);
     expect_item(r, "bce of extremes",
-                 tsr_bce_with_logits(tsr_slice(x, 0, 1, 3, 1), tsr_slice(t, 0, 1, 3, 1), TSR_REDUCTION_SUM), 0);
+                tsr_bce_with_logits(tsr_slice(x, 0, 1, 3, 1), tsr_slice(t, 0, 1, 3, 1), TSR_REDUCTION_SUM), 0);
     expect_item(r, "smooth_l1 with beta 0", tsr_smooth_l1(x, tsr_neg(x), 0, TSR_REDUCTION_SUM), 801);
-    expect_item(r, "kl_div of 0 log 0", tsr_kl_div(x, tsr_zeros(r->device, TSR_F32, 1, &n), false, TSR_REDUCTION_SUM), 0);
+    expect_item(r, "kl_div of 0 log 0", tsr_kl_div(x, tsr_zeros(r->device, TSR_F32, 1, &n), false, TSR_REDUCTION_SUM),
+                0);
     tsr_tensor *rows = tsr_zeros(r->device, TSR_F32, 2, (int64_t[]){2, 3});
     tsr_tensor *away = tsr_from_data(r->device, TSR_I64, 1, (int64_t[]){2}, (int64_t[]){-100, -100});
     tsr_tensor *bad = tsr_from_data(r->device, TSR_I64, 1, (int64_t[]){2}, (int64_t[]){0, 3});
     expect_item(r, "all ignored", tsr_cross_entropy(rows, away), (double)NAN);
     expect_item(r, "all ignored, sum", tsr_nll(rows, away, NULL, TSR_REDUCTION_SUM, -100), 0);
     expect_item(r, "a target outside", tsr_nll(rows, bad, NULL, TSR_REDUCTION_SUM, -100), (double)NAN);
-    expect_item(r, "one row", tsr_nll(x, tsr_full(r->device, TSR_I64, 0, NULL, 1), NULL, TSR_REDUCTION_MEAN, -100), -200);
+    expect_item(r, "one row", tsr_nll(x, tsr_full(r->device, TSR_I64, 0, NULL, 1), NULL, TSR_REDUCTION_MEAN, -100),
+                -200);
     assert_null(tsr_mse(x, t, (tsr_reduction)7));
     assert_non_null(strstr(tsr_last_error(), "reduction 7"));
     tsr_clear_error();

@@ -29,8 +29,10 @@ static bool class_infer(const op_call *call, const char *what, op_output *out)
     const tensor *x = call->in[0], *target = call->in[1], *weight = call->in[2];
     const char *name = call->row->name;
     if (!target_fits(x, target)) {
-        fail(TSR_INVALID_ARGUMENT, "%s: %s are %s and targets %s; they must be [n, classes] and [n], or [n, classes, …] "
-             "and [n, …]", name, what, tensor_text(x), tensor_text(target));
+        fail(TSR_INVALID_ARGUMENT,
+             "%s: %s are %s and targets %s; they must be [n, classes] and [n], or [n, classes, …] "
+             "and [n, …]",
+             name, what, tensor_text(x), tensor_text(target));
         return false;
     }
     if (target->dtype != TSR_I64 && target->dtype != TSR_I32) {
@@ -169,7 +171,10 @@ static bool cross_entropy_backward(const op_record *r, tensor *const *dy, tensor
         uint32_t weighted;
         float smoothing, smoothing_low;
         uint32_t scale_step;
-    } p = {(uint32_t)classes_of(r->in[0]), (int32_t)r->attr[1].i, r->in[2] != NULL, (float)r->attr[2].f,
+    } p = {(uint32_t)classes_of(r->in[0]),
+           (int32_t)r->attr[1].i,
+           r->in[2] != NULL,
+           (float)r->attr[2].f,
            (float)(r->attr[2].f - (double)(float)r->attr[2].f),
            r->attr[0].i == TSR_REDUCTION_NONE};
     dx[0] = class_rows_back(d);

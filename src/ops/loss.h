@@ -5,7 +5,13 @@
 #include "ops/op.h"
 #include "tessera/ops.h"
 
-#define REDUCTION_ATTR {"reduction", ATTR_INT, false, {.i = TSR_REDUCTION_MEAN}}
+#define REDUCTION_ATTR                                                                                                 \
+    {                                                                                                                  \
+        "reduction", ATTR_INT, false,                                                                                  \
+        {                                                                                                              \
+            .i = TSR_REDUCTION_MEAN                                                                                    \
+        }                                                                                                              \
+    }
 
 /* False after fail() where the value is none of tsr_reduction. */
 bool reduction_check(const char *name, int64_t reduction);
