@@ -127,7 +127,7 @@ static void print_missing(FILE *out)
     text_append(&line, "Without a row, so not compared:");
     for (size_t i = 0; (name = compare_missing(i)) != NULL; i++)
         text_appendf(&line, " %s", name);
-    print_wrapped(out, 0, 4, text_string(&line));
+    print_wrapped(out, 0, 0, text_string(&line));
     text_free(&line);
 }
 
