@@ -12,7 +12,6 @@
 #include "base/memory.h"
 #include "io/module.h"
 #include "optim/optimizer.h"
-#include "tessera/autograd.h"
 #include "tessera/device.h"
 
 static const char format_name[] = "tessera training state 1";
