@@ -12,7 +12,7 @@
 #include "tensor/device.h"
 #include "tessera/ops.h"
 
-enum { BLOCK = 8192, COLUMN_TILE = 32, GRID_YZ = 65535 };
+enum { BLOCK = 8192, COLUMN_TILE = 32, COLUMN_STRIP = 256, STRIP_GROUPS = 16, GRID_YZ = 65535 };
 
 tsr_dtype reduce_dtype(tsr_dtype x)
 {
@@ -119,20 +119,31 @@ static bool fold_rows(tsr_device *device, const char *fold, const tensor *x, ten
     return LAUNCH(device, key, g, &p, tensor_binding(x), tensor_binding(y));
 }
 
+/* Columns for a work-group of a processor: a wide strip reads memory best, but there should be some for every thread. */
+static int64_t strip_of(int64_t others, int64_t inner)
+{
+    int64_t strip = COLUMN_STRIP;
+    while (strip > COLUMN_TILE && (inner + strip - 1) / strip * others < STRIP_GROUPS)
+        strip /= 2;
+    return strip;
+}
+
 static bool fold_columns(tsr_device *device, const char *fold, const tensor *x, tensor *y, int64_t outer, int64_t n,
                          int64_t inner)
 {
+    const bool strips = device_variant(device) == HAL_CLASS_CPU;
+    const int64_t blocks = (n + BLOCK - 1) / BLOCK, width = strips ? strip_of(outer * blocks, inner) : COLUMN_TILE;
     const struct {
-        uint32_t rows, cols, block, blocks, tiles;
-    } p = {(uint32_t)n, (uint32_t)inner, BLOCK, (uint32_t)((n + BLOCK - 1) / BLOCK),
-           (uint32_t)((inner + COLUMN_TILE - 1) / COLUMN_TILE)};
+        uint32_t rows, cols, block, blocks, width;
+    } p = {(uint32_t)n, (uint32_t)inner, BLOCK, (uint32_t)blocks, (uint32_t)width};
     if (outer > GRID_YZ || p.blocks > GRID_YZ) {
         fail(TSR_UNSUPPORTED, "%s over the middle of %s: more than %d outer indices or blocks", fold, tensor_text(x),
              GRID_YZ);
         return false;
     }
-    return LAUNCH(device, key_op("reduce_columns", x->dtype, fold), ((grid){p.tiles, p.blocks, (uint32_t)outer}), &p,
-                  tensor_binding(x), tensor_binding(y));
+    return LAUNCH(device, key_op(strips ? "reduce_strips" : "reduce_columns", x->dtype, fold),
+                  ((grid){(uint32_t)((inner + width - 1) / width), p.blocks, (uint32_t)outer}), &p, tensor_binding(x),
+                  tensor_binding(y));
 }
 
 /* Until one is left of every n. The result is of the carried dtype; x itself where n was 1 and it has that dtype. */
