@@ -3,10 +3,7 @@
  *
  * The floor is arithmetic: about 17 MFLOP an image, forward and backward. */
 #include "bench.h"
-
-#include <signal.h>
-#include <sys/wait.h>
-#include <unistd.h>
+#include "pytorch.h"
 
 #include "base/thread.h"
 
@@ -22,11 +19,6 @@ typedef struct side {
     int steps; /* of a block */
     double rate[ROUNDS];
 } side;
-
-typedef struct pytorch {
-    pid_t process;
-    FILE *to, *from;
-} pytorch;
 
 static tsr_module *network(tsr_device *d)
 {
@@ -87,46 +79,6 @@ static void side_close(side *s)
     tsr_device_close(s->device);
 }
 
-static bool pytorch_ask(pytorch *p, int steps, double *seconds)
-{
-    char line[128];
-    fprintf(p->to, "%d\n", steps);
-    return fflush(p->to) == 0 && fgets(line, sizeof line, p->from) != NULL && (*seconds = strtod(line, NULL)) > 0;
-}
-
-/* Starts cnn_pytorch.py, which lies beside the benchmarks' sources. */
-static bool pytorch_open(pytorch *p, char *version, size_t size)
-{
-    int to[2], from[2];
-    char threads[16];
-    const char *python = getenv("BENCH_PYTHON"), *folder = getenv("BENCH_SOURCE_DIR");
-    char script[4096];
-    snprintf(script, sizeof script, "%s/cnn_pytorch.py", folder != NULL ? folder : "bench");
-    snprintf(threads, sizeof threads, "%d", cpu_count());
-    if (pipe(to) != 0 || pipe(from) != 0)
-        return false;
-    p->process = fork();
-    if (p->process == 0) {
-        dup2(to[0], 0);
-        dup2(from[1], 1);
-        close(to[1]);
-        close(from[0]);
-        execlp(python != NULL ? python : "/usr/bin/python3", "python3", script, threads, (char *)NULL);
-        _exit(127);
-    }
-    close(to[0]);
-    close(from[1]);
-    p->to = fdopen(to[1], "w");
-    p->from = fdopen(from[0], "r");
-    char line[64];
-    if (p->process < 0 || p->to == NULL || p->from == NULL || fgets(line, sizeof line, p->from) == NULL)
-        return false;
-    line[strcspn(line, "\n")] = '\0';
-    snprintf(version, size, "PyTorch %.40s", line);
-    double unused;
-    return pytorch_ask(p, 4, &unused);
-}
-
 static side sides[MAX_SIDES];
 static int side_count;
 
@@ -180,19 +132,20 @@ int main(int argc, char **argv)
     pytorch torch = {0};
     if (!bench_begin(&b, argc, argv))
         return 2;
-    signal(SIGPIPE, SIG_IGN);
     bench_each_device(&b, open_side);
     side *theirs = &sides[side_count];
-    const bool has_torch = pytorch_open(&torch, theirs->name, sizeof theirs->name);
-    if (!has_torch)
-        printf("python3 has no torch (Debian, Ubuntu: apt install python3-torch): no ratio to it\n");
+    double unused;
+    const bool has_torch = pytorch_open(&torch, "cnn_pytorch.py") && pytorch_ask(&torch, "4", &unused);
+    snprintf(theirs->name, sizeof theirs->name, "%s", torch.version);
     theirs->steps = STEPS;
+    char steps[16];
+    snprintf(steps, sizeof steps, "%d", STEPS);
     const int count = side_count + (has_torch ? 1 : 0);
     for (int round = 0; round < ROUNDS && !b.failed; round++)
         for (int i = 0; i < count; i++) {
             const double begin = clock_seconds();
             double seconds = 0;
-            if (sides[i].device == NULL ? !pytorch_ask(&torch, STEPS, &seconds) : !train(&sides[i], sides[i].steps)) {
+            if (sides[i].device == NULL ? !pytorch_ask(&torch, steps, &seconds) : !train(&sides[i], sides[i].steps)) {
                 fprintf(stderr, "%s failed: %s\n", sides[i].name, tsr_last_error());
                 b.failed = true;
                 break;
@@ -220,11 +173,6 @@ int main(int argc, char **argv)
     }
     for (int i = 0; i < side_count; i++)
         side_close(&sides[i]);
-    if (torch.process > 0) {
-        if (torch.to != NULL)
-            fclose(torch.to);
-        kill(torch.process, SIGTERM);
-        waitpid(torch.process, NULL, 0);
-    }
+    pytorch_close(&torch);
     return bench_end(&b);
 }
