@@ -23,7 +23,10 @@ static tsr_optimizer *make_optimizer(int kind, tsr_module *m)
     switch (kind) {
     case 0: return tsr_adamw_for(m, &(tsr_adam_options){.lr = 1e-2, .weight_decay = 0.1});
     case 1: return tsr_sgd_for(m, &(tsr_sgd_options){.lr = 1e-2, .momentum = 0.9, .dampening = 0.3});
-    default: return tsr_sgd_for(m, &(tsr_sgd_options){.lr = 1e-2});
+    case 2: return tsr_sgd_for(m, &(tsr_sgd_options){.lr = 1e-2});
+    case 3: return tsr_rmsprop_for(m, &(tsr_rmsprop_options){.lr = 1e-3, .momentum = 0.5, .centered = true});
+    case 4: return tsr_adagrad_for(m, &(tsr_adagrad_options){.lr_decay = 0.1, .initial_accumulator = 0.5});
+    default: return tsr_lamb_for(m, NULL);
     }
 }
 
@@ -101,7 +104,9 @@ static size_t weights_of(const run *r, const trainer *t, float *out)
 
 static void check_resume(const run *r)
 {
-    for (int optimizer = 0; optimizer < 3; optimizer++) {
+    /* The first three on every device; others add states of other names only, which no device knows. */
+    const int optimizers = strncmp(r->name, "cpu", 3) == 0 ? 6 : 3;
+    for (int optimizer = 0; optimizer < optimizers; optimizer++) {
         trainer whole, first, second;
         float expected[1024], got[1024];
         const char *path = path_in_folder("training.state");

@@ -1,6 +1,4 @@
 /* Adam and AdamW. */
-#include "base/error.h"
-#include "dispatch/launch.h"
 #include "optim/optimizer.h"
 
 static bool adam_update(tsr_optimizer *o, size_t i, const tensor *grad)
@@ -13,8 +11,7 @@ static bool adam_update(tsr_optimizer *o, size_t i, const tensor *grad)
         uint32_t decoupled;
     } p = {(uint32_t)w->numel, OPTIMIZER_PER_GROUP, (float)a->beta1,        (float)a->beta2,  o->complement1,
            o->complement2,     (float)a->epsilon,   (float)a->weight_decay, o->adam.decoupled};
-    const grid g = {(uint32_t)((w->numel + OPTIMIZER_PER_GROUP - 1) / OPTIMIZER_PER_GROUP), 1, 1};
-    return LAUNCH(o->device, key_of("adam", TSR_F32), g, &p, tensor_binding(w), tensor_binding(grad),
+    return LAUNCH(o->device, key_of("adam", TSR_F32), optimizer_groups(w), &p, tensor_binding(w), tensor_binding(grad),
                   tensor_binding(o->states[i * OPTIMIZER_STATES]), tensor_binding(o->states[i * OPTIMIZER_STATES + 1]),
                   tensor_binding(o->numbers));
 }
@@ -30,12 +27,8 @@ static tsr_optimizer *create(const optimizer_row *row, tsr_tensor *const *parame
     a.beta1 = a.beta1 == 0 ? 0.9 : a.beta1;
     a.beta2 = a.beta2 == 0 ? 0.999 : a.beta2;
     a.epsilon = a.epsilon == 0 ? 1e-8 : a.epsilon;
-    if (!(a.beta1 > 0 && a.beta1 < 1) || !(a.beta2 > 0 && a.beta2 < 1) || !(a.epsilon > 0) || !(a.weight_decay >= 0)) {
-        fail(TSR_OUT_OF_RANGE,
-             "%s: betas %g and %g must lie in (0, 1), epsilon %g above 0, weight decay %g not below 0", row->kind,
-             a.beta1, a.beta2, a.epsilon, a.weight_decay);
+    if (!optimizer_numbers_valid(row->kind, a.beta1, a.beta2, a.epsilon, a.weight_decay))
         return NULL;
-    }
     tsr_optimizer *o = optimizer_create(row, parameters, count, a.lr);
     if (o == NULL)
         return NULL;

@@ -6,7 +6,6 @@
 
 #include "base/error.h"
 #include "base/memory.h"
-#include "dispatch/launch.h"
 #include "tensor/device.h"
 #include "tessera/autograd.h"
 
@@ -20,6 +19,7 @@ void tsr_optimizer_destroy(tsr_optimizer *o)
         tsr_release(o->states[i]);
     tsr_release(o->step);
     tsr_release(o->numbers);
+    tsr_release(o->scratch);
     host_free(o->parameters);
     host_free(o->states);
     host_free(o->made);
@@ -67,6 +67,30 @@ static unsigned state_version(const tsr_optimizer *o, size_t i)
 bool optimizer_state_is_new(const tsr_optimizer *o, size_t i)
 {
     return state_version(o, i) == o->made[i];
+}
+
+bool optimizer_state_fill(tsr_optimizer *o, double value)
+{
+    for (size_t i = 0; i < o->count; i++) {
+        if (tsr_fill(o->states[i * OPTIMIZER_STATES], value) != TSR_OK)
+            return false;
+        o->made[i] = state_version(o, i);
+    }
+    return true;
+}
+
+bool optimizer_numbers_valid(const char *kind, double beta1, double beta2, double epsilon, double weight_decay)
+{
+    if (beta1 > 0 && beta1 < 1 && beta2 > 0 && beta2 < 1 && epsilon > 0 && weight_decay >= 0 && isfinite(weight_decay))
+        return true;
+    fail(TSR_OUT_OF_RANGE, "%s: betas %g and %g must lie in (0, 1), epsilon %g above 0, weight decay %g not below 0",
+         kind, beta1, beta2, epsilon, weight_decay);
+    return false;
+}
+
+grid optimizer_groups(const tensor *t)
+{
+    return (grid){(uint32_t)((t->numel + OPTIMIZER_PER_GROUP - 1) / OPTIMIZER_PER_GROUP), 1, 1};
 }
 
 tsr_optimizer *optimizer_create(const optimizer_row *row, tsr_tensor *const *parameters, size_t count, double lr)

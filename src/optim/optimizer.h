@@ -2,10 +2,11 @@
 #ifndef TESSERA_OPTIM_OPTIMIZER_H
 #define TESSERA_OPTIM_OPTIMIZER_H
 
+#include "dispatch/launch.h"
 #include "tensor/tensor.h"
 #include "tessera/optim.h"
 
-enum { OPTIMIZER_STATES = 2 };
+enum { OPTIMIZER_STATES = 3 };
 
 typedef struct optimizer_row {
     const char *kind;
@@ -22,7 +23,8 @@ struct tsr_optimizer {
     tensor **states;     /* count × OPTIMIZER_STATES; NULL where the row names none */
     unsigned *made;  /* the version of each parameter's first state as it was made: nothing has written to it since */
     tensor *step;    /* i32 [1] */
-    tensor *numbers; /* f32 [4]: learning rate, 1 - beta1^t, 1 - beta2^t, unused */
+    tensor *numbers; /* f32 [4]: learning rate, 1 - beta1^t, 1 - beta2^t, t - 1 */
+    tensor *scratch; /* of LAMB: f32 [1 + 2 × groups of the largest parameter] */
     double lr;
     float complement1, complement2; /* 1 - beta, for the tick */
     union {
@@ -31,11 +33,23 @@ struct tsr_optimizer {
             tsr_adam_options options;
             bool decoupled;
         } adam;
+        tsr_rmsprop_options rmsprop;
+        tsr_adagrad_options adagrad;
+        tsr_lion_options lion;
+        tsr_lamb_options lamb;
     };
 };
 
 /* Whether neither a step nor the caller has written to parameter i's first state. */
 bool optimizer_state_is_new(const tsr_optimizer *optimizer, size_t i);
+
+/* Sets the first state of every parameter to `value`, as it was made. */
+bool optimizer_state_fill(tsr_optimizer *optimizer, double value);
+
+/* Whether a decay rate lies in (0, 1), an epsilon above 0, a weight decay not below 0. */
+bool optimizer_numbers_valid(const char *kind, double beta1, double beta2, double epsilon, double weight_decay);
+/* Work-groups that update a parameter. */
+grid optimizer_groups(const tensor *parameter);
 
 /* The parameters must be contiguous f32 leaves of one device. */
 tsr_optimizer *optimizer_create(const optimizer_row *row, tsr_tensor *const *parameters, size_t count, double lr);

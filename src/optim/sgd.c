@@ -2,13 +2,7 @@
 #include <math.h>
 
 #include "base/error.h"
-#include "dispatch/launch.h"
 #include "optim/optimizer.h"
-
-static grid groups_of(const tensor *t)
-{
-    return (grid){(uint32_t)((t->numel + OPTIMIZER_PER_GROUP - 1) / OPTIMIZER_PER_GROUP), 1, 1};
-}
 
 static bool sgd_plain_update(tsr_optimizer *o, size_t i, const tensor *grad)
 {
@@ -17,8 +11,8 @@ static bool sgd_plain_update(tsr_optimizer *o, size_t i, const tensor *grad)
         uint32_t n, per_group;
         float weight_decay;
     } p = {(uint32_t)w->numel, OPTIMIZER_PER_GROUP, (float)o->sgd.weight_decay};
-    return LAUNCH(o->device, key_of("sgd_plain", TSR_F32), groups_of(w), &p, tensor_binding(w), tensor_binding(grad),
-                  tensor_binding(o->numbers));
+    return LAUNCH(o->device, key_of("sgd_plain", TSR_F32), optimizer_groups(w), &p, tensor_binding(w),
+                  tensor_binding(grad), tensor_binding(o->numbers));
 }
 
 static bool sgd_update(tsr_optimizer *o, size_t i, const tensor *grad)
@@ -30,7 +24,7 @@ static bool sgd_update(tsr_optimizer *o, size_t i, const tensor *grad)
         uint32_t nesterov, first;
     } p = {(uint32_t)w->numel,         OPTIMIZER_PER_GROUP, (float)o->sgd.momentum,      (float)o->sgd.dampening,
            (float)o->sgd.weight_decay, o->sgd.nesterov,     optimizer_state_is_new(o, i)};
-    return LAUNCH(o->device, key_of("sgd", TSR_F32), groups_of(w), &p, tensor_binding(w), tensor_binding(grad),
+    return LAUNCH(o->device, key_of("sgd", TSR_F32), optimizer_groups(w), &p, tensor_binding(w), tensor_binding(grad),
                   tensor_binding(velocity), tensor_binding(o->numbers));
 }
 

@@ -47,6 +47,13 @@ static const sample samples[] = {
     {"prod_rows", {2, 5, 1}, {150, 100, 2, 5}, {750, 10}, 0},
     {"argmax_rows", {5, 1, 1}, {150, 5}, {750, 5}, 0},
     {"argmax_rows", {5, 1, 1}, {150, 5, 1}, {750, 5}, 0},
+    /* n per_group beta1 beta2 complement1 complement2 epsilon weight_decay */
+    {"lamb_moments",
+     {3, 1, 1},
+     {250, 100, 0x3f666666, 0x3f7fbe77, 0x3dcccccd, 0x3a83126f, 0x358637bd, 0x3c23d70a},
+     {300, 300, 300, 300, 4, 6},
+     0},
+    {"lamb_ratio", {1, 1, 1}, {9000}, {18000, 1}, 0},
     {"logsumexp", {3, 1, 1}, {150}, {450, 3}, 0},
     {"scan", {3, 1, 1}, {2100}, {6300, 6300}, 0},
     {"scan", {3, 1, 1}, {70, 1}, {210, 210}, 0},
