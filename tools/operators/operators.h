@@ -106,6 +106,7 @@ struct operator_row {
     bool differentiable;
     uint32_t constant;  /* bit i: input i has no derivative */
     uint32_t updated;   /* bit i: input i is changed in place */
+    bool view;          /* the result may lie in an operand's memory */
     bool products;      /* sums are products' (trace.h) */
     bool discontinuous; /* the derivative jumps, or is that of a random draw: no central differences */
     double stored;      /* roundings to a 16-bit dtype on the way of a derivative; 0 means 4 */
@@ -160,7 +161,7 @@ int64_t first_largest(const reference_call *c, const term *x, int64_t count);
 /* x[best], whose derivative is shared by all that equal it. */
 term shared_extreme(reference_call *c, const term *x, int64_t count, int64_t best);
 
-/* out[index] = x[place(index)], for every index of the result; 0 where there is no such place (-1). */
+/* out[index] = x[place(index)], for every index of the result; the attribute `value`, or 0, where there is no such place (-1). */
 typedef int64_t place_of(const reference_call *c, const int64_t *index);
 bool picking_reference(reference_call *c, int rank, const int64_t *shape, place_of *place);
 
@@ -171,7 +172,7 @@ int64_t shape_product(int rank, const int64_t *shape);
 int64_t broadcast_at(const operand *x, int rank, const int64_t *index);
 
 /* The families. */
-#define ROW_LISTS(X) X(pointwise) X(products) X(convolutions) X(reductions) X(statistics) X(rows) X(shapes)
+#define ROW_LISTS(X) X(pointwise) X(products) X(convolutions) X(reductions) X(statistics) X(rows) X(shapes) X(moves)
 typedef struct row_list {
     const operator_row *rows;
     size_t count;

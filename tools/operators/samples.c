@@ -79,17 +79,17 @@ static void elementwise_samples(const operator_row *row, tsr_dtype dtype, sample
 
 /* ---- what every other operator gets besides its own: variants of its first sample ---- */
 
-static op_sample *variant(const operator_row *row, sample_list *list, const char *name)
+static op_sample *variant(sample_list *list, const char *name)
 {
     op_sample *s = append(list, name);
-    *s = row->samples[0];
+    *s = list->samples[0];
     s->name = name;
     return s;
 }
 
 static void lay(const operator_row *row, sample_list *list, const char *name, layout l)
 {
-    op_sample *s = variant(row, list, name);
+    op_sample *s = variant(list, name);
     for (int k = 0; k < row->arity; k++)
         if (!s->in[k].wide && (l != LAYOUT_SPREAD || k == 0))
             s->in[k].layout = l;
@@ -97,7 +97,7 @@ static void lay(const operator_row *row, sample_list *list, const char *name, la
 
 static void put_values(const operator_row *row, sample_list *list, const char *name, value_kind v)
 {
-    op_sample *s = variant(row, list, name);
+    op_sample *s = variant(list, name);
     s->only_forward = v == VALUES_SPECIALS;
     for (int k = 0; k < row->arity; k++)
         if (!s->in[k].typed && !s->in[k].wide && (k == 0 || v != VALUES_SPECIALS))

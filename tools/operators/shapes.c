@@ -27,7 +27,7 @@ bool picking_reference(reference_call *c, int rank, const int64_t *shape, place_
         return out != NULL;
     do {
         const int64_t at = place(c, index);
-        *out++ = at < 0 ? trace_number(c->t, 0) : trace_pick(c->t, c->in[0].at[at]);
+        *out++ = at < 0 ? trace_number(c->t, reference_float(c, "value", 0)) : trace_pick(c->t, c->in[0].at[at]);
     } while (index_next(rank, shape, index));
     return true;
 }
@@ -241,18 +241,18 @@ static const op_sample where_samples[] = {
     {"past 2^16", WHERE((65539), (1), (65539))},
 };
 
-#define VIEW_ROW(operator_name, function, list_of)                                                                     \
+#define VIEW_ROW(operator_name, function, list_of, is_view)                                                            \
     {                                                                                                                  \
         .name = operator_name, .family = "shapes and copies", .dtypes = FLOATS | INTEGERS, .arity = 1, .results = 1,   \
         .differentiable = true, .huge = 0x1p120, .tiny = 0x1p-120, .specials = true, .reference = function,            \
-        SAMPLES(list_of)                                                                                               \
+        .view = is_view, SAMPLES(list_of)                                                                              \
     }
 static const operator_row list[] = {
-    VIEW_ROW("reshape", reshape, reshape_samples),
-    VIEW_ROW("permute", permute, permute_samples),
-    VIEW_ROW("slice", slice, slice_samples),
-    VIEW_ROW("expand", expand, expand_samples),
-    VIEW_ROW("clone", clone, clone_samples),
+    VIEW_ROW("reshape", reshape, reshape_samples, true),
+    VIEW_ROW("permute", permute, permute_samples, true),
+    VIEW_ROW("slice", slice, slice_samples, true),
+    VIEW_ROW("expand", expand, expand_samples, true),
+    VIEW_ROW("clone", clone, clone_samples, false),
     {.name = "cast",
      .family = "shapes and copies",
      .dtypes = FLOATS | INTEGERS,
