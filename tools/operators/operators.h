@@ -161,6 +161,10 @@ int64_t first_largest(const reference_call *c, const term *x, int64_t count);
 /* x[best], whose derivative is shared by all that equal it. */
 term shared_extreme(reference_call *c, const term *x, int64_t count, int64_t best);
 
+/* `count` numbers x[0], x[step] … less the largest, which only shifts and has no derivative, and behind them their exponentials, whose sum is
+ * *sum. To host_free; NULL, and the call fails: out of memory. */
+term *shifted_exponentials(reference_call *c, const term *x, int64_t count, int64_t step, term *sum);
+
 /* out[index] = x[place(index)], for every index of the result; the attribute `value`, or 0, where there is no such place (-1). */
 typedef int64_t place_of(const reference_call *c, const int64_t *index);
 bool picking_reference(reference_call *c, int rank, const int64_t *shape, place_of *place);
@@ -172,7 +176,8 @@ int64_t shape_product(int rank, const int64_t *shape);
 int64_t broadcast_at(const operand *x, int rank, const int64_t *index);
 
 /* The families. */
-#define ROW_LISTS(X) X(pointwise) X(products) X(convolutions) X(reductions) X(statistics) X(rows) X(shapes) X(moves)
+#define ROW_LISTS(X)                                                                                                   \
+    X(pointwise) X(products) X(convolutions) X(reductions) X(statistics) X(rows) X(losses) X(shapes) X(moves)
 typedef struct row_list {
     const operator_row *rows;
     size_t count;
