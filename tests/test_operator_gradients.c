@@ -99,6 +99,12 @@ static void by_elements(const expectation *e, int k, double **values, const doub
 {
     for (int64_t i = 0; i < e->in[k].count; i++) {
         const double x = values[k][i];
+        if (isnan(e->in_gradient[k].value[i])) { /* there is no derivative: of the variance of one number */
+            if (!isnan(gradient[i]))
+                fail_msg("%s, %s: gradient of operand %d, element %lld: %.9g, and there is none", e->row->name,
+                         e->sample->name, k, (long long)i, gradient[i]);
+            continue;
+        }
         values[k][i] = x + eps;
         const double above = objective(e, values);
         values[k][i] = x - eps;

@@ -243,7 +243,7 @@ typedef enum tsr_reduction { TSR_REDUCTION_MEAN, TSR_REDUCTION_SUM, TSR_REDUCTIO
 TSR_API tsr_tensor *tsr_cross_entropy(tsr_tensor *logits, tsr_tensor *target);
 /* The same with a weight for each class (of the logits' dtype, [classes]; NULL: 1), of which a mean has the sum of those of the
  * targets below its line; a reduction (NONE: of target's shape); another ignored index; and targets that give label_smoothing, from 0
- * to 1, of their probability to all classes alike (Szegedy et al. 2016). Weights get no gradient. All rows ignored: a mean is NaN.
+ * to 1, of their probability to all classes alike (Szegedy et al. 2016). Weights get no gradient. All rows ignored, or no rows: a mean is NaN.
  * (torch.nn.functional.cross_entropy with class indices.) */
 TSR_API tsr_tensor *tsr_cross_entropy_with(tsr_tensor *logits, tsr_tensor *target, tsr_tensor *weight,
                                            tsr_reduction reduction, int64_t ignore_index, double label_smoothing);

@@ -1,4 +1,5 @@
 /* cross_entropy and nll: one kernel to the rows' losses and what each weighs, their sum or mean, and one kernel back. */
+#include <math.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -49,8 +50,8 @@ static bool class_infer(const op_call *call, const char *what, op_output *out)
         fail(TSR_OUT_OF_RANGE, "%s: ignore_index %lld is beyond 32 bits", name, (long long)call->attr[1].i);
         return false;
     }
-    if (x->numel == 0 || target->numel > INT32_MAX || classes_of(x) > INT32_MAX) {
-        fail(TSR_INVALID_ARGUMENT, "%s: %s %s are empty or too many", name, what, tensor_text(x));
+    if (classes_of(x) == 0 || target->numel > INT32_MAX || classes_of(x) > INT32_MAX) {
+        fail(TSR_INVALID_ARGUMENT, "%s: %s %s are of no class or too many", name, what, tensor_text(x));
         return false;
     }
     *out = (op_output){.dtype = x->dtype, .rank = 0};
@@ -103,6 +104,20 @@ static tensor *row_scales(const op_record *r, tensor *dy, tensor *total)
     return contiguous(r->attr[0].i == TSR_REDUCTION_MEAN ? tsr_div(g, total) : g);
 }
 
+/* The loss of no rows: a mean of them is not a number, a sum 0. */
+static bool no_losses(const op_call *call)
+{
+    return tsr_fill(call->out[0], call->attr[0].i == TSR_REDUCTION_MEAN ? (double)NAN : 0.0) == TSR_OK &&
+           tsr_fill(call->out[1], 0) == TSR_OK;
+}
+
+static bool no_gradient(const op_record *r, tensor **dx)
+{
+    const op_output *x = &r->in_spec[0];
+    dx[0] = tsr_zeros(r->device, x->dtype, x->rank, x->shape);
+    return dx[0] != NULL;
+}
+
 /* ---- cross_entropy ----
  *
  * Outputs: the loss, and for the derivative each row's maximum and logarithm of sum exp(x - maximum), then the sum of shares. */
@@ -151,13 +166,15 @@ static bool cross_entropy_of(const op_call *call)
 
 static bool cross_entropy_run(const op_call *call)
 {
-    return OP_TEMPORARIES(cross_entropy_of(call));
+    return call->in[1]->numel == 0 ? no_losses(call) : OP_TEMPORARIES(cross_entropy_of(call));
 }
 
 static bool cross_entropy_backward(const op_record *r, tensor *const *dy, tensor **dx)
 {
     if (dy[0] == NULL || !r->needs[0])
         return true;
+    if (r->in[1]->numel == 0)
+        return no_gradient(r, dx);
     tensor *x = class_rows(r->in[0]), *target = contiguous(r->in[1]), *terms = r->out[1];
     tensor *weight = r->in[2] == NULL ? x : contiguous(r->in[2]);
     tensor *weights = r->in[2] == NULL ? terms : tsr_sum(tsr_cast(weight, terms->dtype), NULL, 0, false);
@@ -234,13 +251,15 @@ static bool nll_of(const op_call *call)
 
 static bool nll_run(const op_call *call)
 {
-    return OP_TEMPORARIES(nll_of(call));
+    return call->in[1]->numel == 0 ? no_losses(call) : OP_TEMPORARIES(nll_of(call));
 }
 
 static bool nll_backward(const op_record *r, tensor *const *dy, tensor **dx)
 {
     if (dy[0] == NULL || !r->needs[0])
         return true;
+    if (r->in[1]->numel == 0)
+        return no_gradient(r, dx);
     const op_output *x = &r->in_spec[0];
     tensor *d = tsr_empty(r->device, x->dtype, x->rank, x->shape), *rows = d == NULL ? NULL : class_rows(d);
     tensor *target = contiguous(r->in[1]), *weight = r->in[2] == NULL ? rows : contiguous(r->in[2]);

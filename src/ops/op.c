@@ -170,7 +170,19 @@ static op_output spec_of(const tensor *t)
     return spec;
 }
 
-/* What is made on the way goes with a scope of its own; a result that is an operand becomes a tensor of its own first. */
+/* What compose made as a result: contiguous and with memory of its own, unless the operator is a view, which is at least a tensor of its own. */
+static tensor *composed_result(const op_call *call, tensor *made)
+{
+    for (int k = 0; k < call->in_count && made != NULL; k++) {
+        const tensor *x = call->in[k];
+        if (x == NULL || (call->row->aliases ? made != x : made->storage != x->storage))
+            continue;
+        return call->row->aliases ? tsr_reshape(made, made->rank, made->shape) : tsr_clone(made);
+    }
+    return call->row->aliases ? made : contiguous(made);
+}
+
+/* What is made on the way goes with a scope of its own. */
 static bool compose(op_call *call, tensor *const *given)
 {
     tensor *made[OP_MAX_OUTPUTS] = {NULL};
@@ -180,9 +192,7 @@ static bool compose(op_call *call, tensor *const *given)
     bool ok = call->row->compose(call, made);
     call->out_count = call->row->outputs;
     for (int i = 0; i < call->row->outputs && ok; i++) {
-        for (int k = 0; k < call->in_count && made[i] != NULL; k++)
-            if (made[i] == call->in[k])
-                made[i] = tsr_reshape(made[i], made[i]->rank, made[i]->shape);
+        made[i] = composed_result(call, made[i]);
         ok = made[i] != NULL;
         call->out[i] = ok ? tsr_keep(made[i]) : NULL;
         if (ok)

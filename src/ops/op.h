@@ -59,6 +59,7 @@ struct op_row {
     /* An operator that is others put together has this instead of infer, run, view and backward: it calls them, and they record
      * themselves. A scope is open for what it makes. */
     bool (*compose)(const op_call *call, tensor **out);
+    bool aliases; /* what compose makes may lie in an operand's memory; otherwise it is copied where it does */
     /* As in op_record; NULL for an operator without a derivative. Runs without recording, in a scope of its own, so it is
      * written with the public operators. */
     bool (*backward)(const op_record *record, tensor *const *dy, tensor **dx);

@@ -20,6 +20,7 @@ static bool axis_attr(const op_call *call, const attr_value *v, int rank, int *a
         .attrs = {__VA_ARGS__},                                                                                        \
         .autocast = AUTOCAST_NONE,                                                                                     \
         .compose = function,                                                                                           \
+        .aliases = true,                                                                                               \
     };
 
 /* ---- squeeze and unsqueeze ---- */

@@ -249,6 +249,18 @@ static bool begin(const expectation *e, tsr_device *device, check_result *r)
     return false;
 }
 
+/* A result has memory of its own, without gaps, unless it is a view. */
+static void check_owned(const expectation *e, const placed *p, tsr_tensor *const *out, check_result *r)
+{
+    for (int k = 0; k < e->out_count && !e->row->view; k++) {
+        if (!tsr_is_contiguous(out[k]))
+            found(r, CHECK_FAIL, "%s is not contiguous", "a result");
+        for (int i = 0; i < e->in_count; i++)
+            if (p->view[i] != NULL && tsr_shares_storage(out[k], p->view[i]))
+                found(r, CHECK_FAIL, "%s lies in an operand's memory", "a result");
+    }
+}
+
 void check_forward(const expectation *e, tsr_device *device, device_values *first, check_result *r)
 {
     placed p;
@@ -261,6 +273,8 @@ void check_forward(const expectation *e, tsr_device *device, device_values *firs
         refused(r);
     for (int k = 0; k < e->out_count && ok; k++)
         ok = hold_tensor(r, &e->out[k], k, out[k], first, &raw[k]);
+    if (ok)
+        check_owned(e, &p, out, r);
     if (ok)
         check_given(e, device, &p, raw, r);
     if (ok)

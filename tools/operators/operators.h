@@ -26,7 +26,10 @@ typedef enum value_kind {
     VALUES_TINY,     /* reals times the row's `tiny` */
     VALUES_EXTREMES, /* zeros, ones, the largest, the smallest, the square roots of both, of both signs */
     VALUES_SPECIALS, /* reals with NaN and infinities among them */
-    VALUES_RAMP      /* all different, in an order that shuffles them: for maxima */
+    VALUES_RAMP,     /* all different, in an order that shuffles them: for maxima */
+    VALUES_SIGNS,    /* 1 and -1: for products */
+    VALUES_SPARSE,   /* zeros, and now and then a small integer */
+    VALUES_BITS      /* of integers: any that double holds, or those of [low, high) */
 } value_kind;
 
 typedef struct sample_input {
@@ -89,7 +92,8 @@ typedef term elementwise_composed(trace *t, const term *x, const double *attrs);
 #define MASK(dtype) (1u << (dtype))
 enum {
     FLOATS = MASK(TSR_F32) | MASK(TSR_F16) | MASK(TSR_BF16) | MASK(TSR_F64),
-    INTEGERS = MASK(TSR_I32) | MASK(TSR_I64)
+    INTEGERS = MASK(TSR_I32) | MASK(TSR_I64),
+    BYTES = MASK(TSR_U8) | MASK(TSR_BOOL)
 };
 
 struct operator_row {
@@ -102,6 +106,7 @@ struct operator_row {
     bool differentiable;
     uint32_t constant;  /* bit i: input i has no derivative */
     uint32_t updated;   /* bit i: input i is changed in place */
+    bool view;          /* the result may lie in an operand's memory */
     bool products;      /* sums are products' (trace.h) */
     bool discontinuous; /* the derivative jumps, or is that of a random draw: no central differences */
     double stored;      /* roundings to a 16-bit dtype on the way of a derivative; 0 means 4 */
@@ -124,6 +129,7 @@ struct operator_row {
     double smooth_from, smooth_to; /* derivatives are held where all |x| lie between; 0: everywhere */
     elementwise_value *ulp_f64;    /* of f64, where it is not the larger of 8 and `ulp` */
     bool no_specials;              /* NaN and infinities are not defined */
+    value_kind whole;              /* of integers, where VALUES_INTEGERS are too few */
 
     /* Others have these. */
     const op_sample *samples;
@@ -147,6 +153,22 @@ int64_t reference_list(const reference_call *c, const char *name, int k, int64_t
 
 bool elementwise_reference(reference_call *c);
 
+/* What becomes of `count` numbers; and of the input's, along `axes` (all where there are none), in `dtype`. */
+typedef term reduce_of(reference_call *c, const term *x, int64_t count);
+bool reduction_reference(reference_call *c, tsr_dtype dtype, reduce_of *one);
+term reduced_sum(reference_call *c, const term *x, int64_t count);
+int64_t first_largest(const reference_call *c, const term *x, int64_t count);
+/* x[best], whose derivative is shared by all that equal it. */
+term shared_extreme(reference_call *c, const term *x, int64_t count, int64_t best);
+
+/* `count` numbers x[0], x[step] … less the largest, which only shifts and has no derivative, and behind them their exponentials, whose sum is
+ * *sum. To host_free; NULL, and the call fails: out of memory. */
+term *shifted_exponentials(reference_call *c, const term *x, int64_t count, int64_t step, term *sum);
+
+/* out[index] = x[place(index)], for every index of the result; the attribute `value`, or 0, where there is no such place (-1). */
+typedef int64_t place_of(const reference_call *c, const int64_t *index);
+bool picking_reference(reference_call *c, int rank, const int64_t *shape, place_of *place);
+
 /* Runs over all elements of a shape: index[] and, row-major, *i. Begin with zeros; false behind the last. */
 bool index_next(int rank, const int64_t *shape, int64_t *index);
 int64_t shape_product(int rank, const int64_t *shape);
@@ -154,7 +176,8 @@ int64_t shape_product(int rank, const int64_t *shape);
 int64_t broadcast_at(const operand *x, int rank, const int64_t *index);
 
 /* The families. */
-#define ROW_LISTS(X) X(pointwise) X(products) X(convolutions) X(reductions) X(rows) X(shapes)
+#define ROW_LISTS(X)                                                                                                   \
+    X(pointwise) X(products) X(convolutions) X(reductions) X(statistics) X(rows) X(losses) X(shapes) X(moves)
 typedef struct row_list {
     const operator_row *rows;
     size_t count;

@@ -4,7 +4,7 @@
 
 #include "base/compiler.h"
 #include "base/memory.h"
-#include "operators.h"
+#include "reductions.h"
 
 /* The axes that go, as bits; all where none is named. */
 static unsigned axes_of(const reference_call *c)
@@ -17,10 +17,7 @@ static unsigned axes_of(const reference_call *c)
     return mask;
 }
 
-/* What becomes of `count` numbers. */
-typedef term reduce_of(reference_call *c, const term *x, int64_t count);
-
-static bool reduce(reference_call *c, tsr_dtype dtype, reduce_of *one)
+bool reduction_reference(reference_call *c, tsr_dtype dtype, reduce_of *one)
 {
     const operand *x = &c->in[0];
     const unsigned mask = axes_of(c);
@@ -54,7 +51,7 @@ static bool reduce(reference_call *c, tsr_dtype dtype, reduce_of *one)
     return ok;
 }
 
-static term sum_of(reference_call *c, const term *x, int64_t count)
+term reduced_sum(reference_call *c, const term *x, int64_t count)
 {
     trace_sum_begin(c->t);
     for (int64_t i = 0; i < count; i++)
@@ -64,11 +61,11 @@ static term sum_of(reference_call *c, const term *x, int64_t count)
 
 static term mean_of(reference_call *c, const term *x, int64_t count)
 {
-    const term sum = sum_of(c, x, count);
+    const term sum = reduced_sum(c, x, count);
     return count == 0 ? trace_number(c->t, (double)NAN) : trace_div(c->t, sum, trace_number(c->t, (double)count));
 }
 
-static int64_t first_largest(const reference_call *c, const term *x, int64_t count)
+int64_t first_largest(const reference_call *c, const term *x, int64_t count)
 {
     int64_t best = 0;
     for (int64_t i = 1; i < count; i++) {
@@ -79,8 +76,7 @@ static int64_t first_largest(const reference_call *c, const term *x, int64_t cou
     return best;
 }
 
-/* Those that equal x[best] share the derivative. */
-static term extreme_of(reference_call *c, const term *x, int64_t count, int64_t best)
+term shared_extreme(reference_call *c, const term *x, int64_t count, int64_t best)
 {
     const double value = trace_value(c->t, x[best]);
     int64_t n = 0;
@@ -96,7 +92,7 @@ static term extreme_of(reference_call *c, const term *x, int64_t count, int64_t 
 
 static term max_of(reference_call *c, const term *x, int64_t count)
 {
-    return extreme_of(c, x, count, first_largest(c, x, count));
+    return shared_extreme(c, x, count, first_largest(c, x, count));
 }
 
 static term argmax_of(reference_call *c, const term *x, int64_t count)
@@ -117,7 +113,7 @@ static int64_t first_smallest(const reference_call *c, const term *x, int64_t co
 
 static term min_of(reference_call *c, const term *x, int64_t count)
 {
-    return extreme_of(c, x, count, first_smallest(c, x, count));
+    return shared_extreme(c, x, count, first_smallest(c, x, count));
 }
 
 static term argmin_of(reference_call *c, const term *x, int64_t count)
@@ -135,56 +131,39 @@ static term count_of(reference_call *c, const term *x, int64_t count)
 
 static bool min(reference_call *c)
 {
-    return reduce(c, c->dtype, min_of);
+    return reduction_reference(c, c->dtype, min_of);
 }
 
 static bool argmin(reference_call *c)
 {
-    return reduce(c, TSR_I64, argmin_of);
+    return reduction_reference(c, TSR_I64, argmin_of);
 }
 
 static bool count_nonzero(reference_call *c)
 {
-    return reduce(c, TSR_I64, count_of);
+    return reduction_reference(c, TSR_I64, count_of);
 }
 
 static bool sum(reference_call *c)
 {
-    return reduce(c, c->dtype, sum_of);
+    return reduction_reference(c, c->dtype, reduced_sum);
 }
 
 static bool mean(reference_call *c)
 {
-    return reduce(c, c->dtype, mean_of);
+    return reduction_reference(c, c->dtype, mean_of);
 }
 
 static bool max(reference_call *c)
 {
-    return reduce(c, c->dtype, max_of);
+    return reduction_reference(c, c->dtype, max_of);
 }
 
 static bool argmax(reference_call *c)
 {
-    return reduce(c, TSR_I64, argmax_of);
+    return reduction_reference(c, TSR_I64, argmax_of);
 }
 
-#define AXIS(a)    WITH_INTS("axes", 1, a)
-#define AXES(a, b) WITH_INTS("axes", 2, a, b)
-#define REDUCTIONS(v)                                                                                                  \
-    {"last axis", .in = {{DIMS(5, 7), .values = v}}, .attrs = {AXIS(-1)}},                                             \
-        {"first axis", .in = {{DIMS(9, 5), .values = v}}, .attrs = {AXIS(0)}},                                         \
-        {"middle axis", .in = {{DIMS(3, 5, 7), .values = v}}, .attrs = {AXIS(1), WITH_BOOL("keep", 1)}},               \
-        {"two axes apart", .in = {{DIMS(3, 4, 5), .values = v}}, .attrs = {AXES(0, 2)}},                               \
-        {"all", .in = {{DIMS(7, 11), .values = v}}},                                                                   \
-        {"one element", .in = {{DIMS(1, 1), .values = v}}, .attrs = {AXIS(0)}},                                        \
-        {"scalar", .in = {{.rank = 0, .values = v}}},                                                                  \
-        {"no rows", .in = {{DIMS(0, 4), .values = v}}, .attrs = {AXIS(1)}},                                            \
-        {"long row", .in = {{DIMS(2, 8195), .values = v}}, .attrs = {AXIS(1)}},                                        \
-        {"long column", .in = {{DIMS(4099, 3), .values = v}}, .attrs = {AXIS(0)}},                                     \
-        {"past 2^16", .in = {{DIMS(65539), .values = v}}},                                                             \
-    {                                                                                                                  \
-        "many rows", .in = {{DIMS(13111, 5), .values = v}}, .attrs = { AXIS(1) }                                       \
-    }
 #define INTEGER_SAMPLES                                                                                                \
     {"small integers", .in = {{DIMS(13, 17), .values = VALUES_INTEGERS}}, .attrs = {AXIS(1)}, .exact = true},          \
         {"integers, first axis", .in = {{DIMS(129, 7), .values = VALUES_INTEGERS}}, .attrs = {AXIS(0)},                \

@@ -1,4 +1,4 @@
-/* softmax, log_softmax, cross_entropy, batch_norm2d and dropout, each from the formula that defines it. */
+/* softmax, log_softmax, batch_norm2d and dropout, each from the formula that defines it. */
 #include <math.h>
 #include <string.h>
 
@@ -9,8 +9,7 @@
 
 /* ---- softmax ---- */
 
-/* x - max x and the sum of their exponentials; the maximum only shifts, so it has no derivative. NULL: out of memory. */
-static term *shifted(reference_call *c, const term *x, int64_t count, int64_t step, term *sum)
+term *shifted_exponentials(reference_call *c, const term *x, int64_t count, int64_t step, term *sum)
 {
     trace *t = c->t;
     term *e = host_realloc_array(NULL, (size_t)(2 * count), sizeof *e);
@@ -42,7 +41,7 @@ static bool softmax_rows(reference_call *c, bool logarithm)
     term *out = reference_result(c, 0, c->dtype, x->rank, x->shape);
     for (int64_t row = 0; out != NULL && row < (n == 0 ? 0 : x->count / n); row++) {
         const int64_t first = row / step * step * n + row % step;
-        term sum, *e = shifted(c, x->at + first, n, step, &sum);
+        term sum, *e = shifted_exponentials(c, x->at + first, n, step, &sum);
         const term log_sum = logarithm && e != NULL ? trace_log(c->t, sum) : 0;
         for (int64_t i = 0; e != NULL && i < n; i++)
             out[first + i * step] = logarithm ? trace_sub(c->t, e[i], log_sum) : trace_div(c->t, e[n + i], sum);
@@ -75,59 +74,6 @@ static const op_sample softmax_samples[] = {
     {"past a block", .in = {{DIMS(3, 1031), WIDE_REALS}}},
     {"long", .in = {{DIMS(1, 65539), WIDE_REALS}}},
     {"many rows", .in = {{DIMS(9377, 7), WIDE_REALS}}},
-};
-
-/* ---- cross_entropy ---- */
-
-static bool cross_entropy(reference_call *c)
-{
-    const operand *x = &c->in[0], *target = &c->in[1];
-    const term *weight = c->in[2].at;
-    const int64_t rows = x->shape[0], classes = x->shape[1];
-    term *out = reference_result(c, 0, c->dtype, 0, NULL), *loss = host_realloc_array(NULL, (size_t)rows, sizeof *loss);
-    bool ok = out != NULL && loss != NULL;
-    for (int64_t r = 0; r < rows && ok; r++) {
-        const int64_t own = (int64_t)trace_value(c->t, target->at[r]);
-        term sum, *e = shifted(c, x->at + r * classes, classes, 1, &sum);
-        if ((ok = e != NULL)) {
-            const term log_sum = trace_log(c->t, sum);
-            loss[r] = trace_sub(c->t, log_sum, e[own]);
-            if (weight != NULL)
-                loss[r] = trace_mul(c->t, loss[r], weight[own]);
-        }
-        host_free(e);
-    }
-    trace_sum_begin(c->t);
-    for (int64_t r = 0; r < rows && ok; r++)
-        trace_sum_add(c->t, loss[r]);
-    const term total = trace_sum_end(c->t);
-    trace_sum_begin(c->t);
-    for (int64_t r = 0; r < rows && ok && weight != NULL; r++)
-        trace_sum_add(c->t, weight[(int64_t)trace_value(c->t, target->at[r])]);
-    const term shares = trace_sum_end(c->t);
-    if (ok)
-        out[0] = trace_div(c->t, total, weight != NULL ? shares : trace_number(c->t, (double)rows));
-    host_free(loss);
-    return ok;
-}
-
-#define LOGITS(n, k, width, type)                                                                                      \
-    .in = {{DIMS(n, k), .low = -(width), .high = width},                                                               \
-           {DIMS(n), .values = VALUES_INTEGERS, .low = 0, .high = k, .dtype = type, .typed = true},                    \
-           {.absent = true}}
-static const op_sample cross_entropy_samples[] = {
-    {"odd", LOGITS(5, 7, 4, TSR_I64)},
-    {"i32 targets", LOGITS(9, 10, 4, TSR_I32)},
-    {"one element", LOGITS(1, 1, 4, TSR_I64)},
-    {"one row", LOGITS(1, 33, 4, TSR_I64)},
-    {"two classes", LOGITS(257, 2, 4, TSR_I64)},
-    {"far apart", LOGITS(6, 11, 1000, TSR_I64)},
-    {"near", LOGITS(6, 11, 1e-3, TSR_I64)},
-    {"many classes", LOGITS(2, 10007, 8, TSR_I64)},
-    {"past 2^16", LOGITS(9377, 7, 4, TSR_I64)},
-    {"weights", .in = {{DIMS(13, 6), .low = -4, .high = 4},
-                       {DIMS(13), .values = VALUES_INTEGERS, .low = 0, .high = 6, .dtype = TSR_I64, .typed = true},
-                       {DIMS(6), .low = 0.5, .high = 2}}},
 };
 
 /* ---- batch_norm2d ---- */
@@ -282,17 +228,6 @@ static const operator_row list[] = {
      .specials = true,
      .reference = log_softmax,
      SAMPLES(softmax_samples)},
-    {.name = "cross_entropy",
-     .family = "softmax and losses",
-     .dtypes = FLOATS,
-     .arity = 3,
-     .results = 2,
-     .hidden = 1,
-     .differentiable = true,
-     .constant = 3u << 1,
-     .tiny = 0x1p-120,
-     .reference = cross_entropy,
-     SAMPLES(cross_entropy_samples)},
     {.name = "batch_norm2d",
      .family = "normalisation",
      .dtypes = FLOATS,

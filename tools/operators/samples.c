@@ -64,8 +64,9 @@ static void elementwise_sample(const operator_row *row, sample_list *list, const
 static void elementwise_samples(const operator_row *row, tsr_dtype dtype, sample_list *list)
 {
     const bool real = number_is_float(dtype);
+    const value_kind whole = row->whole != VALUES_REALS ? row->whole : VALUES_INTEGERS;
     for (size_t i = 0; i < COUNT_OF(shapes); i++)
-        elementwise_sample(row, list, shapes[i].name, i, real ? VALUES_REALS : VALUES_INTEGERS);
+        elementwise_sample(row, list, shapes[i].name, i, real ? VALUES_REALS : whole);
     elementwise_sample(row, list, "small integers", 10, VALUES_INTEGERS);
     if (!real)
         return;
@@ -78,17 +79,17 @@ static void elementwise_samples(const operator_row *row, tsr_dtype dtype, sample
 
 /* ---- what every other operator gets besides its own: variants of its first sample ---- */
 
-static op_sample *variant(const operator_row *row, sample_list *list, const char *name)
+static op_sample *variant(sample_list *list, const char *name)
 {
     op_sample *s = append(list, name);
-    *s = row->samples[0];
+    *s = list->samples[0];
     s->name = name;
     return s;
 }
 
 static void lay(const operator_row *row, sample_list *list, const char *name, layout l)
 {
-    op_sample *s = variant(row, list, name);
+    op_sample *s = variant(list, name);
     for (int k = 0; k < row->arity; k++)
         if (!s->in[k].wide && (l != LAYOUT_SPREAD || k == 0))
             s->in[k].layout = l;
@@ -96,7 +97,7 @@ static void lay(const operator_row *row, sample_list *list, const char *name, la
 
 static void put_values(const operator_row *row, sample_list *list, const char *name, value_kind v)
 {
-    op_sample *s = variant(row, list, name);
+    op_sample *s = variant(list, name);
     s->only_forward = v == VALUES_SPECIALS;
     for (int k = 0; k < row->arity; k++)
         if (!s->in[k].typed && !s->in[k].wide && (k == 0 || v != VALUES_SPECIALS))
@@ -130,7 +131,7 @@ void samples_of(const operator_row *row, tsr_dtype dtype, sample_list *list)
         op_sample *s = append(list, row->samples[i].name);
         *s = row->samples[i];
         for (int k = 0; k < row->arity && !number_is_float(dtype); k++)
-            s->in[k].values = s->in[k].values == VALUES_RAMP ? VALUES_RAMP : VALUES_INTEGERS;
+            s->in[k].values = s->in[k].values >= VALUES_RAMP ? s->in[k].values : VALUES_INTEGERS;
     }
     variants(row, dtype, list);
 }
@@ -181,6 +182,18 @@ static double scaled(const operator_row *row, value_kind v, tsr_dtype dtype, dou
     return x * (dtype == TSR_F64 ? pow(scale, 8) : scale);
 }
 
+/* All bits of 32, or the 48 lowest of 64 and a sign: what two of them make is a number of double too. */
+static double any_integer(tsr_dtype dtype, uint32_t word, philox_stream *numbers)
+{
+    const double size = dtype == TSR_I64 ? (double)word * 65536 + (double)(philox_next(numbers) >> 16) : (double)word;
+    switch (dtype) {
+    case TSR_BOOL: return word >> 31;
+    case TSR_U8: return word >> 24;
+    case TSR_I64: return (word & 1) != 0 ? -size : size;
+    default: return size - 0x1p31;
+    }
+}
+
 static double draw(const operator_row *row, const sample_input *in, tsr_dtype dtype, philox_stream *numbers, int64_t i,
                    int64_t count)
 {
@@ -192,7 +205,7 @@ static double draw(const operator_row *row, const sample_input *in, tsr_dtype dt
     case VALUES_INTEGERS:
         if (in->typed && bounded)
             return floor(real);
-        return low > 0 ? (double)((word >> 8) % 4) : (double)((word >> 8) % 7) - 3;
+        return dtype == TSR_U8 || low > 0 ? (double)((word >> 8) % 4) : (double)((word >> 8) % 7) - 3;
     case VALUES_HUGE:
     case VALUES_TINY: return scaled(row, in->values, dtype, real);
     case VALUES_EXTREMES: return extreme(dtype, word >> 4);
@@ -205,8 +218,12 @@ static double draw(const operator_row *row, const sample_input *in, tsr_dtype dt
         int64_t step = 29;
         for (size_t k = COUNT_OF(primes); k-- > 0;)
             step = count % primes[k] != 0 ? primes[k] : step; /* shares no factor with the count: a permutation */
-        return (double)(i * step % (count > 0 ? count : 1)) * (count > 1024 ? 1.0 / 32 : 0.25);
+        const int64_t rank = i * step % (count > 0 ? count : 1);
+        return dtype == TSR_U8 ? (double)(rank % 251) : (double)rank * (count > 1024 ? 1.0 / 32 : 0.25);
     }
+    case VALUES_SIGNS: return (word >> 8) % 2 != 0 && dtype != TSR_U8 ? -1 : 1;
+    case VALUES_SPARSE: return (word >> 8) % 97 == 0 ? (double)(1 + (word >> 16) % 3) : 0;
+    case VALUES_BITS: return bounded ? floor(real) : any_integer(dtype, word, numbers);
     case VALUES_REALS: break;
     }
     return in->typed && !number_is_float(in->dtype) ? floor(real) : real;

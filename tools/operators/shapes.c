@@ -19,18 +19,16 @@ static bool reshape(reference_call *c)
     return out != NULL;
 }
 
-/* out[index] = x[place(index)], for every index of the result. */
-typedef int64_t place_of(const reference_call *c, const int64_t *index);
-
-static bool gather(reference_call *c, int rank, const int64_t *shape, place_of *place)
+bool picking_reference(reference_call *c, int rank, const int64_t *shape, place_of *place)
 {
     int64_t index[TSR_MAX_RANK] = {0};
     term *out = reference_result(c, 0, c->dtype, rank, shape);
     if (out == NULL || c->out[0].count == 0)
         return out != NULL;
-    do
-        *out++ = trace_pick(c->t, c->in[0].at[place(c, index)]);
-    while (index_next(rank, shape, index));
+    do {
+        const int64_t at = place(c, index);
+        *out++ = at < 0 ? trace_number(c->t, reference_float(c, "value", 0)) : trace_pick(c->t, c->in[0].at[at]);
+    } while (index_next(rank, shape, index));
     return true;
 }
 
@@ -54,7 +52,7 @@ static bool permute(reference_call *c)
         const int64_t axis = reference_list(c, "axes", d, d);
         shape[d] = c->in[0].shape[axis < 0 ? axis + c->in[0].rank : axis];
     }
-    return gather(c, c->in[0].rank, shape, permuted_place);
+    return picking_reference(c, c->in[0].rank, shape, permuted_place);
 }
 
 static int64_t clamped(int64_t v, int64_t size)
@@ -82,7 +80,7 @@ static bool slice(reference_call *c)
     int64_t shape[TSR_MAX_RANK];
     memcpy(shape, x->shape, sizeof shape);
     shape[axis] = stop > start ? (stop - start + step - 1) / step : 0;
-    return gather(c, x->rank, shape, sliced_place);
+    return picking_reference(c, x->rank, shape, sliced_place);
 }
 
 static int64_t expanded_place(const reference_call *c, const int64_t *index)
@@ -93,7 +91,7 @@ static int64_t expanded_place(const reference_call *c, const int64_t *index)
 static bool expand(reference_call *c)
 {
     const tsr_attr *a = reference_attr(c, "shape");
-    return gather(c, a->count, a->values, expanded_place);
+    return picking_reference(c, a->count, a->values, expanded_place);
 }
 
 static bool clone(reference_call *c)
@@ -243,18 +241,18 @@ static const op_sample where_samples[] = {
     {"past 2^16", WHERE((65539), (1), (65539))},
 };
 
-#define VIEW_ROW(operator_name, function, list_of)                                                                     \
+#define VIEW_ROW(operator_name, function, list_of, is_view)                                                            \
     {                                                                                                                  \
         .name = operator_name, .family = "shapes and copies", .dtypes = FLOATS | INTEGERS, .arity = 1, .results = 1,   \
         .differentiable = true, .huge = 0x1p120, .tiny = 0x1p-120, .specials = true, .reference = function,            \
-        SAMPLES(list_of)                                                                                               \
+        .view = is_view, SAMPLES(list_of)                                                                              \
     }
 static const operator_row list[] = {
-    VIEW_ROW("reshape", reshape, reshape_samples),
-    VIEW_ROW("permute", permute, permute_samples),
-    VIEW_ROW("slice", slice, slice_samples),
-    VIEW_ROW("expand", expand, expand_samples),
-    VIEW_ROW("clone", clone, clone_samples),
+    VIEW_ROW("reshape", reshape, reshape_samples, true),
+    VIEW_ROW("permute", permute, permute_samples, true),
+    VIEW_ROW("slice", slice, slice_samples, true),
+    VIEW_ROW("expand", expand, expand_samples, true),
+    VIEW_ROW("clone", clone, clone_samples, false),
     {.name = "cast",
      .family = "shapes and copies",
      .dtypes = FLOATS | INTEGERS,

@@ -291,16 +291,28 @@ void trace_sum_product(trace *t, term a, term b)
     sum_term(t, x * y, fabs(y) * ex + fabs(x) * ey + rounding(t, x * y));
 }
 
-term trace_sum_end(trace *t)
+static term sum_end(trace *t, double depth)
 {
     t->summing = false;
     const double v = t->sum.value;
-    double error = t->sum.error + depth_of(t, t->sum.terms) * t->sum.size;
+    double error = t->sum.error + depth * t->sum.size;
     if (fabs(v) > 0 && fabs(v) < 2 * t->tiny * t->u)
         error += t->tiny;
     if (isfinite(t->sum.size) && t->sum.size > t->largest)
         error = (double)INFINITY; /* parts of the sum may be out of range where the whole is not */
     return make(t, v, t->sum.terms == 0 ? 0 : isinf(v) ? 0 : error);
+}
+
+term trace_sum_end(trace *t)
+{
+    return sum_end(t, depth_of(t, t->sum.terms));
+}
+
+term trace_sum_end_deep(trace *t, double depth)
+{
+    for (int64_t k = t->count == 0 ? 0 : t->nodes[t->count - 1].edges; !t->failed && k < t->link_count; k++)
+        t->links[k].error += depth * t->links[k].size;
+    return sum_end(t, depth);
 }
 
 /* ---- the way back ---- */

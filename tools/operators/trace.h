@@ -52,6 +52,8 @@ void trace_sum_begin(trace *t);
 void trace_sum_add(trace *t, term a);
 void trace_sum_product(trace *t, term a, term b);
 term trace_sum_end(trace *t);
+/* Instead, of an order that is the operator's own: a term meets up to `depth` additions, and so does its derivative on the way back. */
+term trace_sum_end_deep(trace *t, double depth);
 
 /* ---- the derivative ---- */
 
