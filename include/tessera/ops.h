@@ -440,6 +440,7 @@ typedef struct tsr_op_info {
     const char *attribute_names[10];
     tsr_attr_kind attribute_kinds[10];
     bool attribute_required[10];
+    const char *autocast; /* its class in tsr_autocast_begin: "low", "f32", "widest" or "none" */
 } tsr_op_info;
 TSR_API size_t tsr_op_count(void);
 TSR_API tsr_status tsr_op_describe(size_t index, tsr_op_info *info);

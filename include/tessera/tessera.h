@@ -5,6 +5,7 @@
 #ifndef TESSERA_H
 #define TESSERA_H
 
+#include "tessera/amp.h"
 #include "tessera/autograd.h"
 #include "tessera/data.h"
 #include "tessera/device.h"

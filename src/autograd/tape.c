@@ -6,6 +6,7 @@
 
 #include <string.h>
 
+#include "autograd/autocast.h"
 #include "base/error.h"
 #include "base/memory.h"
 #include "tessera/autograd.h"
@@ -393,7 +394,9 @@ tsr_status tsr_backward_from(tsr_tensor *output, tsr_tensor *gradient, bool keep
     if (tsr_scope_begin() != TSR_OK)
         return tsr_last_status();
     tsr_no_grad_begin();
+    autocast_suspend();
     const tsr_status status = backward(output, gradient, keep_graph);
+    autocast_resume();
     tsr_no_grad_end();
     tsr_scope_end();
     return status;

@@ -316,6 +316,19 @@ static const struct {
     {"hardtanh", {"min_val", "max_val"}, {-1.0, 1.0}},
 };
 
+/* What overflows f16 or loses too much of it, as torch.autocast has it. */
+static autocast_class autocast_of(const elementwise_row *e)
+{
+    static const char *const names[] = {"exp",   "exp2",       "expm1",      "log",      "log2",   "log10",
+                                        "log1p", "pow",        "asin",       "acos",     "sinh",   "cosh",
+                                        "tan",   "rsqrt",      "reciprocal", "square",   "erf",    "erfc",
+                                        "hypot", "logsigmoid", "atan2",      "softplus", "addcdiv"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(names[i], e->name) == 0)
+            return AUTOCAST_F32;
+    return e->loss ? AUTOCAST_F32 : AUTOCAST_WIDEST;
+}
+
 static void make_row(op_row *row, const elementwise_row *e)
 {
     const bool differentiable = !e->compare && !e->bits;
@@ -328,7 +341,7 @@ static void make_row(op_row *row, const elementwise_row *e)
         .dtypes = (e->bits ? 0 : DTYPES_FLOAT) | (e->integer ? DTYPES_INT : 0) | (differentiable ? 0 : bytes),
         .same_dtype = true,
         .pointwise = !e->compare && !e->loss,
-        .autocast = e->loss ? AUTOCAST_F32 : AUTOCAST_WIDEST,
+        .autocast = autocast_of(e),
         .data = e,
         .infer = e->loss ? loss_infer : elementwise_infer,
         .run = e->loss ? loss_run : elementwise_run,

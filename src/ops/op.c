@@ -3,8 +3,10 @@
 
 #include <string.h>
 
+#include "autograd/autocast.h"
 #include "autograd/tape.h"
 #include "base/error.h"
+#include "ops/op_autocast.h"
 #include "tensor/device.h"
 #include "tessera/autograd.h"
 #include "tessera/ops.h"
@@ -226,7 +228,10 @@ static bool run(op_call *call, tensor *const *given)
                 return false;
             }
         }
-        if (!outputs_empty(call) && !row->run(call))
+        autocast_suspend();
+        const bool ran = outputs_empty(call) || row->run(call);
+        autocast_resume();
+        if (!ran)
             return false;
     }
     return !should_record(call) || record(call);
@@ -253,6 +258,17 @@ static bool deliver(op_call *call, tensor **out)
     return ok;
 }
 
+/* What is written into a given tensor has that tensor's dtype. */
+static bool autocasts(const op_row *row, tensor *const *given)
+{
+    if (!autocast_active())
+        return false;
+    for (int i = 0; i < row->outputs; i++)
+        if (given[i] != NULL)
+            return false;
+    return true;
+}
+
 bool op_apply(const op_row *row, tensor *const *in, int in_count, const attr_value *attrs, tensor **out)
 {
     op_call call = {.row = row, .in_count = in_count};
@@ -268,7 +284,10 @@ bool op_apply(const op_row *row, tensor *const *in, int in_count, const attr_val
     }
     for (int i = 0; attrs != NULL && i < OP_MAX_ATTRS; i++)
         call.attr[i] = attrs[i];
-    if (!run(&call, out)) {
+    tensor *cast[OP_MAX_INPUTS] = {NULL};
+    const bool ok = (!autocasts(row, out) || op_autocast(&call, cast)) && run(&call, out);
+    op_autocast_release(cast);
+    if (!ok) {
         for (int i = 0; i < OP_MAX_OUTPUTS; i++)
             tsr_release(call.out[i]);
         return false;

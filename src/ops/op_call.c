@@ -100,8 +100,11 @@ tsr_status tsr_op_describe(size_t index, tsr_op_info *info)
 {
     if (info == NULL || index >= op_count())
         return fail(TSR_OUT_OF_RANGE, "there are %zu operators, none with the number %zu", op_count(), index);
+    static const char *const autocast_names[] = {
+        [AUTOCAST_WIDEST] = "widest", [AUTOCAST_LOW] = "low", [AUTOCAST_F32] = "f32", [AUTOCAST_NONE] = "none"};
     const op_row *row = op_at(index);
     *info = (tsr_op_info){.name = row->name,
+                          .autocast = autocast_names[row->autocast],
                           .inputs_min = row->inputs_min,
                           .inputs_max = row->inputs_max,
                           .outputs = row->outputs,

@@ -19,6 +19,7 @@ void tsr_optimizer_destroy(tsr_optimizer *o)
         tsr_release(o->states[i]);
     tsr_release(o->step);
     tsr_release(o->numbers);
+    tsr_release(o->never);
     tsr_release(o->scratch);
     host_free(o->parameters);
     host_free(o->states);
@@ -108,9 +109,10 @@ tsr_optimizer *optimizer_create(const optimizer_row *row, tsr_tensor *const *par
     o->states = host_alloc_zeroed(count * OPTIMIZER_STATES, sizeof *o->states);
     o->made = host_alloc_zeroed(count, sizeof *o->made);
     o->step = tsr_keep(tsr_zeros(o->device, TSR_I32, 1, (int64_t[]){1}));
-    o->numbers = tsr_keep(tsr_zeros(o->device, TSR_F32, 1, (int64_t[]){4}));
+    o->numbers = tsr_keep(tsr_zeros(o->device, TSR_F32, 1, (int64_t[]){5}));
+    o->never = tsr_keep(tsr_zeros(o->device, TSR_I32, 1, (int64_t[]){1}));
     if (o->parameters == NULL || o->states == NULL || o->made == NULL || o->step == NULL || o->numbers == NULL ||
-        tsr_optimizer_set_lr(o, lr) != TSR_OK) {
+        o->never == NULL || tsr_optimizer_set_lr(o, lr) != TSR_OK) {
         tsr_optimizer_destroy(o);
         return NULL;
     }
@@ -147,13 +149,13 @@ tsr_optimizer *optimizer_for_module(tsr_module *module, optimizer_make *make, co
     return o;
 }
 
-static bool tick(tsr_optimizer *o)
+static bool tick(tsr_optimizer *o, hal_binding skips)
 {
     const struct {
         float complement1, complement2;
     } p = {o->complement1, o->complement2};
     return LAUNCH(o->device, key_of("optimizer_tick", TSR_F32), ((grid){1, 1, 1}), &p, tensor_binding(o->step),
-                  tensor_binding(o->numbers));
+                  tensor_binding(o->numbers), skips);
 }
 
 static bool update_all(tsr_optimizer *o)
@@ -178,7 +180,12 @@ tsr_status tsr_optimizer_step(tsr_optimizer *o)
 {
     if (o == NULL)
         return fail(TSR_INVALID_ARGUMENT, "tsr_optimizer_step: the optimizer is NULL");
-    return tick(o) && update_all(o) ? TSR_OK : tsr_last_status();
+    return optimizer_step_unless(o, tensor_binding(o->never)) ? TSR_OK : tsr_last_status();
+}
+
+bool optimizer_step_unless(tsr_optimizer *o, hal_binding skips)
+{
+    return tick(o, skips) && update_all(o);
 }
 
 void tsr_optimizer_clear_grad(tsr_optimizer *o)

@@ -23,7 +23,8 @@ struct tsr_optimizer {
     tensor **states;     /* count × OPTIMIZER_STATES; NULL where the row names none */
     unsigned *made;  /* the version of each parameter's first state as it was made: nothing has written to it since */
     tensor *step;    /* i32 [1] */
-    tensor *numbers; /* f32 [4]: learning rate, 1 - beta1^t, 1 - beta2^t, t - 1 */
+    tensor *numbers; /* f32 [5]: learning rate, 1 - beta1^t, 1 - beta2^t, t - 1, whether the step is skipped */
+    tensor *never;   /* i32 [1]: 0, what says that it is not */
     tensor *scratch; /* of LAMB: f32 [1 + 2 × groups of the largest parameter] */
     double lr;
     float complement1, complement2; /* 1 - beta, for the tick */
@@ -39,6 +40,9 @@ struct tsr_optimizer {
         tsr_lamb_options lamb;
     };
 };
+
+/* A step that changes nothing if `skips`, one i32 in device memory, is not 0. */
+bool optimizer_step_unless(tsr_optimizer *optimizer, hal_binding skips);
 
 /* Whether neither a step nor the caller has written to parameter i's first state. */
 bool optimizer_state_is_new(const tsr_optimizer *optimizer, size_t i);
