@@ -36,6 +36,7 @@ typedef struct op_record {
     op_output in_spec[OP_MAX_INPUTS]; /* of every input */
     op_output out_spec[OP_MAX_OUTPUTS];
     bool needs[OP_MAX_INPUTS]; /* which inputs need a gradient */
+    uint64_t call;             /* its number for who watches; 0: nobody did */
 } op_record;
 
 #endif

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "autograd/autocast.h"
+#include "autograd/observer.h"
 #include "base/error.h"
 #include "base/memory.h"
 #include "tessera/autograd.h"
@@ -269,6 +270,18 @@ static bool accumulate(tensor **sum, tensor *g)
     return true;
 }
 
+/* Whether a copy is needed may depend on the device: it is not shown. */
+static tensor *unseen_copy(tensor *g)
+{
+    const bool seen = observing();
+    if (seen)
+        observer_hide();
+    tensor *copy = tsr_keep(tsr_clone(g));
+    if (seen)
+        observer_show(NULL);
+    return copy;
+}
+
 /* A leaf's gradient is contiguous memory of its own: optimizers and users may hold and change it. */
 static bool accumulate_leaf(tensor *leaf, tensor *g)
 {
@@ -281,7 +294,7 @@ static bool accumulate_leaf(tensor *leaf, tensor *g)
     }
     const bool own = g->scope != NULL && atomic_load(&g->references) == 1 && tsr_is_contiguous(g) &&
                      atomic_load(&g->storage->references) == 1;
-    leaf->grad = own ? tsr_retain(g) : tsr_keep(tsr_clone(g));
+    leaf->grad = own ? tsr_retain(g) : unseen_copy(g);
     return leaf->grad != NULL;
 }
 
@@ -313,6 +326,26 @@ static bool check_gradient(const tape_node *node, int i, const tensor *g)
     return false;
 }
 
+/* The backward function; nothing of its work is shown but what came of it. */
+static bool run_backward(const tape_node *node, tensor **dx)
+{
+    const op_record *r = &node->record;
+    if (!observing())
+        return r->backward(r, node->gradient, dx);
+    observer_hide();
+    const bool ok = r->backward(r, node->gradient, dx);
+    const tsr_trace_event event = {.phase = TSR_TRACE_BACKWARD,
+                                   .name = r->name,
+                                   .call = r->call,
+                                   .device = r->device,
+                                   .inputs = node->gradient,
+                                   .input_count = r->out_count,
+                                   .outputs = dx,
+                                   .output_count = r->in_count};
+    observer_show(ok ? &event : NULL);
+    return ok;
+}
+
 static bool node_visit(node_heap *heap, tape_node *node, bool keep_graph)
 {
     tensor *dx[OP_MAX_INPUTS] = {NULL};
@@ -323,7 +356,7 @@ static bool node_visit(node_heap *heap, tape_node *node, bool keep_graph)
              node->record.name);
         return false;
     }
-    if (!check_versions(node) || !node->record.backward(&node->record, node->gradient, dx)) {
+    if (!check_versions(node) || !run_backward(node, dx)) {
         fail_prefix("backward of %s", node->record.name);
         return false;
     }
@@ -395,7 +428,9 @@ tsr_status tsr_backward_from(tsr_tensor *output, tsr_tensor *gradient, bool keep
         return tsr_last_status();
     tsr_no_grad_begin();
     autocast_suspend();
+    observer_pass_begin();
     const tsr_status status = backward(output, gradient, keep_graph);
+    observer_pass_end();
     autocast_resume();
     tsr_no_grad_end();
     tsr_scope_end();

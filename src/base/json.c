@@ -25,6 +25,8 @@ static void put(json *j, const char *bytes)
 
 static void new_line(json *j)
 {
+    if (j->one_line)
+        return;
     put(j, "\n");
     for (int i = 0; i < j->depth; i++)
         put(j, "  ");

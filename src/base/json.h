@@ -1,4 +1,4 @@
-/* A JSON writer (RFC 8259), indented by two spaces. There is no reader: the library only reports.
+/* A JSON writer (RFC 8259), indented by two spaces, or all on one line. There is no reader: the library only reports.
  *
  *     json j = {0};
  *     json_begin_object(&j);
@@ -28,6 +28,7 @@ typedef struct json {
     int depth;
     bool has_key;  /* a key waits for its value */
     bool complete; /* the one value of the document is there */
+    bool one_line; /* set before the first value: no line breaks, for files of a document a line */
     struct {
         bool is_object;
         bool has_items;

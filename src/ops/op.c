@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "autograd/autocast.h"
+#include "autograd/observer.h"
 #include "autograd/tape.h"
 #include "base/error.h"
 #include "ops/op_autocast.h"
@@ -116,7 +117,8 @@ static bool record(const op_call *call)
                    .backward = row->backward,
                    .device = call->device,
                    .in_count = call->in_count,
-                   .out_count = call->out_count};
+                   .out_count = call->out_count,
+                   .call = call->number};
     memcpy(r.attr, call->attr, sizeof r.attr);
     const uint32_t saves = row->saves_of != NULL ? row->saves_of(call) : row->saves;
     bool ok = true;
@@ -269,6 +271,56 @@ static bool autocasts(const op_row *row, tensor *const *given)
     return true;
 }
 
+/* To who watches; `out` holds the results. */
+static void show(const op_call *call, tensor **out)
+{
+    const op_row *row = call->row;
+    tsr_attr attributes[OP_MAX_ATTRS];
+    int count = 0;
+    for (; count < OP_MAX_ATTRS && row->attrs[count].name != NULL; count++) {
+        const attr_value *v = &call->attr[count];
+        attributes[count] = (tsr_attr){.name = row->attrs[count].name,
+                                       .kind = (tsr_attr_kind)row->attrs[count].kind,
+                                       .i = v->i,
+                                       .f = v->f,
+                                       .values = v->list,
+                                       .count = v->count};
+    }
+    observer_show(&(tsr_trace_event){.phase = observer_in_pass() ? TSR_TRACE_ACCUMULATE : TSR_TRACE_FORWARD,
+                                     .name = row->name,
+                                     .call = call->number,
+                                     .device = call->device,
+                                     .attributes = attributes,
+                                     .attribute_count = count,
+                                     .inputs = call->in,
+                                     .input_count = call->in_count,
+                                     .outputs = out,
+                                     .output_count = row->outputs});
+}
+
+static bool run_and_deliver(op_call *call, tensor **out)
+{
+    if (run(call, out))
+        return deliver(call, out);
+    for (int i = 0; i < OP_MAX_OUTPUTS; i++)
+        tsr_release(call->out[i]);
+    return false;
+}
+
+static bool run_observed(op_call *call, tensor **out)
+{
+    if (!observing() || call->row->compose != NULL) /* of what others are put together to, these are shown */
+        return run_and_deliver(call, out);
+    call->number = observer_number();
+    observer_hide();
+    const bool ok = run_and_deliver(call, out);
+    if (ok)
+        show(call, out);
+    else
+        observer_show(NULL);
+    return ok;
+}
+
 bool op_apply(const op_row *row, tensor *const *in, int in_count, const attr_value *attrs, tensor **out)
 {
     op_call call = {.row = row, .in_count = in_count};
@@ -285,14 +337,9 @@ bool op_apply(const op_row *row, tensor *const *in, int in_count, const attr_val
     for (int i = 0; attrs != NULL && i < OP_MAX_ATTRS; i++)
         call.attr[i] = attrs[i];
     tensor *cast[OP_MAX_INPUTS] = {NULL};
-    const bool ok = (!autocasts(row, out) || op_autocast(&call, cast)) && run(&call, out);
+    const bool ok = (!autocasts(row, out) || op_autocast(&call, cast)) && run_observed(&call, out);
     op_autocast_release(cast);
-    if (!ok) {
-        for (int i = 0; i < OP_MAX_OUTPUTS; i++)
-            tsr_release(call.out[i]);
-        return false;
-    }
-    return deliver(&call, out);
+    return ok;
 }
 
 tensor *op_apply1(const op_row *row, tensor *const *in, int in_count, const attr_value *attrs)

@@ -30,6 +30,7 @@ typedef struct op_call {
     tensor *out[OP_MAX_OUTPUTS];
     int out_count;
     attr_value attr[OP_MAX_ATTRS]; /* in the order of the row's schema */
+    uint64_t number;               /* for who watches (autograd/observer.h); 0: nobody does */
 } op_call;
 
 /* Bits of op_row.saves */

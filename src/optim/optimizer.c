@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "autograd/observer.h"
 #include "base/error.h"
 #include "base/memory.h"
 #include "tensor/device.h"
@@ -158,6 +159,27 @@ static bool tick(tsr_optimizer *o, hal_binding skips)
                   tensor_binding(o->numbers), skips);
 }
 
+static void show(const tsr_optimizer *o, size_t i)
+{
+    tensor *const *states = &o->states[i * OPTIMIZER_STATES];
+    tensor *outputs[1 + OPTIMIZER_STATES] = {o->parameters[i]};
+    int count = 1;
+    for (int k = 0; k < OPTIMIZER_STATES; k++)
+        if (states[k] != NULL)
+            outputs[count++] = states[k];
+    const tsr_attr lr = {.name = "lr", .kind = TSR_ATTR_FLOAT, .f = o->lr};
+    observer_hide();
+    observer_show(&(tsr_trace_event){.phase = TSR_TRACE_UPDATE,
+                                     .name = o->row->kind,
+                                     .device = o->device,
+                                     .attributes = &lr,
+                                     .attribute_count = 1,
+                                     .inputs = &o->parameters[i]->grad,
+                                     .input_count = 1,
+                                     .outputs = outputs,
+                                     .output_count = count});
+}
+
 static bool update_all(tsr_optimizer *o)
 {
     for (size_t i = 0; i < o->count; i++) {
@@ -172,6 +194,8 @@ static bool update_all(tsr_optimizer *o)
         for (size_t k = i * OPTIMIZER_STATES; k < (i + 1) * OPTIMIZER_STATES; k++)
             if (o->states[k] != NULL)
                 atomic_fetch_add_explicit(&o->states[k]->storage->version, 1, memory_order_relaxed);
+        if (observing())
+            show(o, i);
     }
     return true;
 }

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Tests of the `tessera` command: cli_test.sh PART TESSERA JSON_CHECK, part usage, devices, compare, train or terminal.
+# Tests of the `tessera` command: cli_test.sh PART TESSERA JSON_CHECK, part usage, devices, compare, train, diff or terminal.
 set -u
 part=$1 tessera=$2 json_check=$3
 work=$(mktemp -d "${TMPDIR:-/tmp}/tessera-cli-XXXXXX")
@@ -59,7 +59,7 @@ usage() {
     run 0 help
     run 0 --version
     grep -qE '^tessera [0-9]+\.[0-9]+\.[0-9]+$' "$work/out" || bad "--version: no version"
-    for c in devices compare train; do
+    for c in devices compare diff train; do
         run 0 help $c
         says "Usage: tessera $c"
         cp "$work/out" "$work/help"
@@ -421,6 +421,89 @@ holds() {
 # Without escape sequences, and every character beyond ASCII as one x: not every awk counts characters.
 plain() {
     LC_ALL=C sed -e "s/$(printf '\033')\[[0-9;]*[mK]//g" -e "s/[$(printf '\302')-$(printf '\364')][$(printf '\200')-$(printf '\277')]*/x/g"
+}
+
+# record DEVICE MODEL [KEY]: a recording of its first step in $work/trace; KEY: that kernel spoils its result.
+record() {
+    TESSERA_KERNEL_FAULT="$1 ${3:-}" run 0 train mnist --model "$2" --steps 1 --budget 1 --batch 32 --device "$1" --trace "$work/trace"
+}
+
+# parts OP PHASE: the recording and the processor's part there.
+parts() {
+    run 1 diff "$work/cpu.trace" "$work/trace" --json "$work/run.json"
+    says "They part at"
+    says "element "
+    is agree false
+    is first.kind '"values"'
+    is first.op "\"$1\""
+    is first.phase "\"$2\""
+}
+
+diff() {
+    run 0 devices --json
+    cp "$work/out" "$work/devices.json"
+    for model in mlp cnn; do
+        record cpu:0 $model
+        mv "$work/trace" "$work/cpu.trace"
+        for device in opencl:0 vulkan:0; do
+            grep -q "\"$device\"" "$work/devices.json" || { echo "skipped: there is no $device"; continue; }
+            record $device $model
+            run 0 diff "$work/cpu.trace" "$work/trace" --json "$work/run.json"
+            says "They agree"
+            is agree true
+            is first null
+            is unjudged 0
+            [ "$(value judged)" -ge 36 ] || bad "$what: too few results"
+            # Drivers order sums differently, so that the bounds have something to do.
+            [ "$(value nearest.distance)" != 0.0 ] || bad "$what: the same bits everywhere"
+            case $device,$model in
+            opencl:0,mlp)
+                record $device mlp unary/relu/f32
+                parts relu forward
+                record $device mlp unary_grad/relu/f32
+                parts relu backward
+                ;;
+            vulkan:0,mlp)
+                record $device mlp cross_entropy_grad/f32/i64
+                parts cross_entropy backward
+                ;;
+            *,cnn)
+                record $device cnn max_pool/f32
+                parts max_pool2d forward
+                ;;
+            esac
+        done
+    done
+
+    # Other steps, whole tensors, another seed.
+    run 0 train mnist --model mlp --steps 3 --budget 1 --batch 8 --trace "$work/a" --trace-steps 0,2 --trace-tensors
+    [ -s "$work/a.0.safetensors" ] && [ -s "$work/a.2.safetensors" ] && [ ! -e "$work/a.1.safetensors" ] || bad "$what: whole tensors"
+    run 0 diff "$work/a" "$work/a"
+    says "were not judged"
+    run 0 train mnist --model mlp --steps 1 --budget 1 --batch 8 --seed 1 --trace "$work/b"
+    run 1 diff "$work/a" "$work/b" --json -
+    cp "$work/out" "$work/run.json"
+    is first.kind '"start"'
+    is first.op '"reshape"'
+    complains "They part at"
+    run 1 diff "$work/a" "$work/cpu.trace"
+    run 2 diff "$work/a"
+    complains "needs 2 files"
+    run 2 diff "$work/a" "$work/a" "$work/a"
+    complains "one more"
+    run 2 diff "$work/a" "$work/nowhere"
+    complains "nowhere"
+    head -c 5000 "$work/a" >"$work/b"
+    run 2 diff "$work/a" "$work/b"
+    complains "$work/b"
+    run 2 train mnist --trace "$work/no/such/folder/x"
+    complains "--trace"
+    run 2 train mnist --trace "$work/x" --trace-steps 3-1
+    complains "list of"
+    run 2 train mnist --trace-tensors
+    complains "--trace FILE"
+    run 2 train mnist --trace "$work/x" --lockstep 1
+    complains "on one device"
 }
 
 terminal() {

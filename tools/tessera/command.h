@@ -21,13 +21,15 @@ typedef struct command {
     const char *about;    /* a paragraph for its help, lines broken; may be NULL */
     const option *options;
     size_t option_count;
+    int file_count;                   /* names that it takes, all of them; 0: none … */
+    size_t files;                     /* … offset in the settings of their const char *[file_count] */
     const char *const *subjects;      /* what the command acts on ("mnist"), ended by NULL; NULL if it takes nothing */
     size_t settings_size;             /* of the structure that the options fill, zeroed before */
     void (*defaults)(void *settings); /* sets what is not zero; may be NULL */
     int (*run)(const void *settings, const char *subject);
 } command;
 
-extern const command command_compare, command_devices, command_train;
+extern const command command_bench, command_compare, command_devices, command_diff, command_train;
 
 /* "tessera: …" on standard error. Returns EXIT_USAGE. */
 int complain(const char *format, ...) PRINTF_LIKE(1, 2);

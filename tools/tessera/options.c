@@ -126,6 +126,27 @@ static bool unknown_option(const command *c, const char *word)
     return wrong(c);
 }
 
+static bool take_file(const command *c, const char *word, void *settings)
+{
+    const char **files = (const char **)(void *)((char *)settings + c->files);
+    for (int i = 0; i < c->file_count; i++)
+        if (files[i] == NULL) {
+            files[i] = word;
+            return true;
+        }
+    complain("tessera %s takes %d files; '%s' is one more", c->name, c->file_count, word);
+    return wrong(c);
+}
+
+static bool has_files(const command *c, void *settings)
+{
+    const char **files = (const char **)(void *)((char *)settings + c->files);
+    if (c->file_count == 0 || files[c->file_count - 1] != NULL)
+        return true;
+    complain("tessera %s needs %d files: tessera %s %s", c->name, c->file_count, c->name, c->synopsis);
+    return wrong(c);
+}
+
 static bool take_subject(const command *c, const char *word, const char **subject)
 {
     if (c->subjects == NULL) {
@@ -161,7 +182,7 @@ parsed options_parse(const command *c, int argc, char *const *argv, void *settin
     for (int i = 0; i < argc; i++) {
         const char *word = argv[i];
         if (only_words || word[0] != '-' || word[1] == '\0') {
-            if (!take_subject(c, word, subject))
+            if (!(c->file_count > 0 ? take_file(c, word, settings) : take_subject(c, word, subject)))
                 return PARSED_WRONG;
             continue;
         }
@@ -192,7 +213,7 @@ parsed options_parse(const command *c, int argc, char *const *argv, void *settin
         complain("tessera %s needs to know what: tessera %s %s", c->name, c->name, c->subjects[0]);
         return wrong(c), PARSED_WRONG;
     }
-    return PARSED;
+    return has_files(c, settings) ? PARSED : PARSED_WRONG;
 }
 
 /* ---- help --------------------------------------------------------------------------------------------------------- */

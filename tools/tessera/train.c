@@ -10,6 +10,7 @@
 #include "device_list.h"
 #include "lockstep.h"
 #include "models.h"
+#include "recorder.h"
 #include "report.h"
 #include "table.h"
 
@@ -40,6 +41,11 @@ static const option options[] = {
     {"keep", "N", OPTION_INT, FIELD(keep), "so many of these files: FILE, FILE.1, …; 2 if not given", 1, 100, NULL},
     {"resume", "FILE", OPTION_TEXT, FIELD(resume), "goes on from there; begins where there is no such file yet", 0, 0,
      NULL},
+    {"trace", "FILE", OPTION_TEXT, FIELD(trace),
+     "records every operator of some steps, for tessera diff (docs/tracing.md)", 0, 0, NULL},
+    {"trace-steps", "LIST", OPTION_TEXT, FIELD(trace_steps), "which, from 0: 0,1,10-12; 0 if not given", 0, 0, NULL},
+    {"trace-tensors", NULL, OPTION_FLAG, FIELD(trace_tensors), "whole tensors too, in FILE.<step>.safetensors", 0, 0,
+     NULL},
     {"data", "DIR", OPTION_TEXT, FIELD(data),
      "the folder of the four MNIST files; the ones that ship with\ntessera if not given", 0, 0, NULL},
     {"json", "FILE", OPTION_TEXT, FIELD(json), "results as JSON (docs/json.md); - for standard output", 0, 0, NULL},
@@ -53,6 +59,7 @@ static void set_defaults(void *settings)
     s->epochs = 1;
     s->batch = 64;
     s->keep = 2;
+    s->trace_steps = "0";
 }
 
 typedef struct job {
@@ -169,7 +176,25 @@ static int run_locked(job *j)
     return exit_status(write_json(j), failed, agree);
 }
 
-/* A state is of one training. */
+/* A recording is of one training. */
+static bool check_trace(const job *j)
+{
+    const train_settings *s = j->settings;
+    step_list steps;
+    if (s->trace == NULL && !s->trace_tensors)
+        return true;
+    if (s->trace == NULL)
+        complain("--trace-tensors: --trace FILE tells where to");
+    else if (j->devices.count != 1 || s->lockstep > 0)
+        complain("--trace is for a training on one device");
+    else if (step_list_parse(&steps, s->trace_steps) != TSR_OK)
+        complain("--trace-steps: %s", tsr_last_error());
+    else
+        return report_writable("trace", s->trace);
+    return false;
+}
+
+/* So is a state. */
 static bool check_files(const job *j)
 {
     const train_settings *s = j->settings;
@@ -206,7 +231,7 @@ static int run_job(job *j)
     const int status = open_devices(j);
     if (status != EXIT_DONE)
         return status;
-    if (!check_files(j))
+    if (!check_files(j) || !check_trace(j))
         return EXIT_USAGE;
     warn_of_cache(j);
     if (s->lockstep > 0)

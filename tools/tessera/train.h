@@ -15,6 +15,9 @@
 typedef struct train_settings {
     const char *model, *optimizer, *devices, *data, *json;
     const char *save, *resume; /* NULL: neither */
+    const char *trace;         /* file to record in; NULL: nothing is */
+    const char *trace_steps;
+    bool trace_tensors;
     int64_t epochs, steps, batch, lockstep;
     int64_t save_every, keep; /* steps between two files, 0: one at the end; files kept */
     double lr;                /* 0: the optimizer's usual one */

@@ -12,6 +12,7 @@
 #include "base/memory.h"
 #include "models.h"
 #include "progress.h"
+#include "recorder.h"
 #include "tessera/autograd.h"
 #include "tessera/io.h"
 #include "tessera/memory.h"
@@ -37,6 +38,7 @@ typedef struct trainer {
     tsr_optimizer *optimizer;
     tsr_batches *batches;
     tsr_meter *meter;
+    recorder *recorder; /* NULL: nothing is recorded */
     progress bar;
     uint64_t epoch;
 
@@ -157,20 +159,28 @@ static tsr_status next_batch(trainer *t, tsr_tensor **x, tsr_tensor **y, int64_t
     return status;
 }
 
+/* Forward, backward and update; what a recording holds. */
+static tsr_status learn(trainer *t, tsr_tensor *x, tsr_tensor *y, tsr_tensor **loss)
+{
+    tsr_optimizer_clear_grad(t->optimizer);
+    *loss = tsr_cross_entropy(tsr_forward(t->model, x), y);
+    if (*loss == NULL)
+        return tsr_last_status();
+    const tsr_status status = tsr_backward(*loss);
+    return status == TSR_OK ? tsr_optimizer_step(t->optimizer) : status;
+}
+
 static tsr_status step(trainer *t)
 {
-    tsr_tensor *x, *y;
+    tsr_tensor *x, *y, *loss;
     int64_t count;
     tsr_status status = next_batch(t, &x, &y, &count);
-    if (status != TSR_OK)
-        return status;
-    tsr_optimizer_clear_grad(t->optimizer);
-    tsr_tensor *loss = tsr_cross_entropy(tsr_forward(t->model, x), y);
-    if (loss == NULL)
-        return tsr_last_status();
-    status = tsr_backward(loss);
+    if (status == TSR_OK && t->recorder != NULL)
+        status = recorder_begin_step(t->recorder, t->queued);
     if (status == TSR_OK)
-        status = tsr_optimizer_step(t->optimizer);
+        status = learn(t, x, y, &loss);
+    if (status == TSR_OK && t->recorder != NULL)
+        status = recorder_end_step(t->recorder);
     if (status == TSR_OK)
         status = tsr_meter_add(t->meter, loss);
     if (status == TSR_OK) {
@@ -470,6 +480,18 @@ tsr_optimizer *train_optimizer(const train_settings *s, tsr_module *model)
     return tsr_adam_for(model, &(tsr_adam_options){.lr = lr});
 }
 
+static tsr_status prepare_recorder(trainer *t)
+{
+    const train_settings *s = t->settings;
+    char training[256];
+    if (s->trace == NULL)
+        return TSR_OK;
+    train_settings_text(s, training, sizeof training);
+    t->recorder = recorder_create(&(recorder_settings){s->trace, s->trace_steps, s->trace_tensors, training}, t->device,
+                                  t->model);
+    return t->recorder == NULL ? tsr_last_status() : TSR_OK;
+}
+
 static tsr_status prepare(trainer *t, tsr_dataset *data)
 {
     const train_settings *s = t->settings;
@@ -491,6 +513,8 @@ static tsr_status prepare(trainer *t, tsr_dataset *data)
     t->unit = (double)min_i64(s->batch, tsr_dataset_count(data));
     t->ahead = AHEAD_MIN;
     tsr_status made = t->values == NULL ? tsr_last_status() : weights_hash(t->model, t->run->initial_weights_sha256);
+    if (made == TSR_OK)
+        made = prepare_recorder(t);
     return made == TSR_OK && s->resume != NULL ? resume(t) : made;
 }
 
@@ -520,6 +544,8 @@ static tsr_status train_and_test(trainer *t, tsr_dataset *train, tsr_dataset *te
         return status;
     status = train_steps(t);
     hand_over_losses(t);
+    if (status == TSR_OK && t->recorder != NULL)
+        status = recorder_write(t->recorder);
     if (status == TSR_OK)
         status = measure_memory(t);
     if (status == TSR_OK)
@@ -541,6 +567,7 @@ void train_on_device(const train_settings *settings, tsr_device *device, tsr_dat
     if (run->status != TSR_OK)
         snprintf(run->error, sizeof run->error, "%s", tsr_last_error());
     host_free(t.values);
+    recorder_destroy(t.recorder);
     tsr_meter_destroy(t.meter);
     tsr_batches_destroy(t.batches);
     tsr_optimizer_destroy(t.optimizer);
