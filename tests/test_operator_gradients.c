@@ -23,7 +23,7 @@ static bool smooth(const expectation *e)
         if (!in->absent && !in->typed && in->values != VALUES_REALS && in->values != VALUES_RAMP)
             return false;
     }
-    return e->backward && !e->row->discontinuous && e->out[0].dtype == TSR_F64;
+    return e->backward && !e->sample->declared && !e->row->discontinuous && e->out[0].dtype == TSR_F64;
 }
 
 static bool has_gradient(const expectation *e, int k)

@@ -44,6 +44,8 @@ static bool rotate(tsr_device *device, tensor *x, tensor *cosine, tensor *sine, 
     if (x == NULL || cosine == NULL || sine == NULL)
         return false;
     const int64_t cols = x->shape[x->rank - 1], half = cosine->shape[1];
+    if (half == 0) /* no pairs, and no tables to bind */
+        return tsr_copy_into(y, x) == TSR_OK;
     const struct {
         uint32_t cols, half_cols, positions, near, far;
         float sign;
@@ -53,10 +55,8 @@ static bool rotate(tsr_device *device, tensor *x, tensor *cosine, tensor *sine, 
            interleaved ? 2 : 1,
            interleaved ? 1 : (uint32_t)half,
            sign};
-    /* Without a pair the tables are empty; the kernel does not touch them then. */
     return LAUNCH(device, key_of("rotary", x->dtype), ((grid){(uint32_t)(x->numel / cols), 1, 1}), &p,
-                  tensor_binding(x), tensor_binding(half > 0 ? cosine : x), tensor_binding(half > 0 ? sine : x),
-                  tensor_binding(y));
+                  tensor_binding(x), tensor_binding(cosine), tensor_binding(sine), tensor_binding(y));
 }
 
 static bool rotary_run(const op_call *call)

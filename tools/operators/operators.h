@@ -50,6 +50,7 @@ typedef struct op_sample {
     tsr_attr attrs[ATTRS_MAX];
     bool exact;        /* of integers: results are the exact ones, rounded once to the dtype */
     bool only_forward; /* the derivative is not defined there, or has no bound */
+    bool declared;     /* the derivative is what the operator's definition says, and no limit of differences */
 } op_sample;
 
 /* What a reference works on: the operands' numbers, row-major, and where it puts the results. */
@@ -177,7 +178,9 @@ int64_t broadcast_at(const operand *x, int rank, const int64_t *index);
 
 /* The families. */
 #define ROW_LISTS(X)                                                                                                   \
-    X(pointwise) X(products) X(convolutions) X(reductions) X(statistics) X(rows) X(losses) X(shapes) X(moves)
+    X(pointwise)                                                                                                       \
+    X(products)                                                                                                        \
+    X(convolutions) X(reductions) X(statistics) X(rows) X(norms) X(losses) X(attention) X(indexing) X(shapes) X(moves)
 typedef struct row_list {
     const operator_row *rows;
     size_t count;
