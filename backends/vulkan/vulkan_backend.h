@@ -169,7 +169,8 @@ struct vulkan_queue {
     uint64_t bytes;              /* that they touch: an estimate of their work */
     bool writes_host_memory;
     VkPipeline bound_pipeline;
-    uint64_t waits[VULKAN_MAX_QUEUES]; /* values of other timelines that the batch waits for; 0 for none */
+    uint64_t waits[VULKAN_MAX_QUEUES]; /* values of timelines that the batch waits for; 0 for none */
+    uint64_t seen[VULKAN_MAX_QUEUES];  /* values that an earlier batch waited for */
 
     hazard_tracker hazards;
     vulkan_staging staging;

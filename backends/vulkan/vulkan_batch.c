@@ -175,6 +175,18 @@ tsr_status vulkan_batch_added(vulkan_queue *queue, uint64_t bytes)
 
 /* ---- submitting -------------------------------------------------------------------------------------------------- */
 
+/* The host may have waited for another queue, and then its results are used here without an event. That orders the commands, but only
+ * a wait of the device shows them each other's bytes; it is over at once. */
+static void wait_for_what_is_done(vulkan_queue *queue)
+{
+    for (uint32_t i = 0; i < VULKAN_MAX_QUEUES; i++) {
+        vulkan_timeline *other = &queue->device->timelines[i];
+        const uint64_t done = other != queue->timeline ? atomic_load(&other->completed) : 0;
+        if (done > queue->seen[i] && done > queue->waits[i])
+            queue->waits[i] = done;
+    }
+}
+
 static VkResult submit(vulkan_queue *queue, const vulkan_batch *batch)
 {
     vulkan_device *device = queue->device;
@@ -228,6 +240,7 @@ tsr_status vulkan_batch_submit(vulkan_queue *queue)
     batch->staging_end = queue->staging.head;
     batch->staging_generation = queue->staging.generation;
     queue->recording = false;
+    wait_for_what_is_done(queue);
 
     VkResult result = device->vk.vkEndCommandBuffer(batch->commands);
     if (result == VK_SUCCESS)
@@ -238,8 +251,11 @@ tsr_status vulkan_batch_submit(vulkan_queue *queue)
         return fail(TSR_DEVICE_LOST, "vulkan: %s is lost: submitting %u commands failed with %s",
                     device->base.info.name, (unsigned)queue->commands, vulkan_result_name(result));
     }
-    for (uint32_t i = 0; i < VULKAN_MAX_QUEUES; i++)
+    for (uint32_t i = 0; i < VULKAN_MAX_QUEUES; i++) {
+        if (queue->seen[i] < queue->waits[i])
+            queue->seen[i] = queue->waits[i];
         queue->waits[i] = 0;
+    }
     atomic_store(&queue->timeline->submitted, batch->value);
     queue->current = (queue->current + 1) % VULKAN_BATCHES;
     queue->in_flight++;

@@ -45,6 +45,7 @@ static tsr_status enter_registry(vulkan_device *device, vulkan_queue *queue)
         if (status == TSR_OK) {
             timeline->queue = queue;
             queue->timeline = timeline;
+            queue->waits[i] = atomic_load(&timeline->submitted); /* of an earlier queue, perhaps on another lane */
         }
         return status;
     }
