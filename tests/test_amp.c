@@ -10,12 +10,6 @@ static tsr_tensor *made(const run *r, tsr_tensor *t)
     return t;
 }
 
-static void ok(const run *r, tsr_status status)
-{
-    if (status != TSR_OK)
-        fail_msg("%s: %s", r->name, tsr_last_error());
-}
-
 static tsr_tensor *normal(const run *r, tsr_dtype dtype, int64_t rows, int64_t cols)
 {
     return made(r, tsr_normal(r->device, dtype, 2, (int64_t[]){rows, cols}, 0, 1));
@@ -24,7 +18,7 @@ static tsr_tensor *normal(const run *r, tsr_dtype dtype, int64_t rows, int64_t c
 static uint64_t allocations(const run *r)
 {
     tsr_memory_statistics s;
-    ok(r, tsr_memory_stats(r->device, &s));
+    require_ok(r, tsr_memory_stats(r->device, &s));
     return s.allocations;
 }
 
@@ -35,7 +29,7 @@ static void check_classes(const run *r, tsr_dtype low)
     tsr_scope_begin();
     tsr_tensor *a = normal(r, TSR_F32, 5, 7), *b = normal(r, TSR_F32, 7, 3), *wide = normal(r, TSR_F64, 5, 7);
     tsr_tensor *numbers = made(r, tsr_cast(a, TSR_I32));
-    ok(r, tsr_autocast_begin(low));
+    require_ok(r, tsr_autocast_begin(low));
     assert_int_equal(tsr_autocast_dtype(), low);
     tsr_tensor *product = made(r, tsr_matmul(a, b));
     assert_int_equal(tsr_dtype_of(product), low);
@@ -49,13 +43,13 @@ static void check_classes(const run *r, tsr_dtype low)
     assert_int_equal(tsr_dtype_of(made(r, tsr_add(numbers, numbers))), TSR_I32);
     if ((r->dtypes >> TSR_F64 & 1) != 0)
         assert_int_equal(tsr_dtype_of(made(r, tsr_matmul(wide, tsr_cast(b, TSR_F64)))), TSR_F64);
-    ok(r, tsr_autocast_begin(TSR_F32));
+    require_ok(r, tsr_autocast_begin(TSR_F32));
     assert_int_equal(tsr_dtype_of(made(r, tsr_matmul(a, b))), TSR_F32);
     tsr_autocast_end();
     assert_int_equal(tsr_dtype_of(made(r, tsr_matmul(a, b))), low);
     /* Into a given tensor: as it is. */
     tsr_tensor *given = made(r, tsr_zeros(r->device, TSR_F32, 2, (int64_t[]){5, 3}));
-    ok(r, tsr_op_call("matmul", (tsr_tensor *[]){a, b}, 2, &given, 1, NULL, 0));
+    require_ok(r, tsr_op_call("matmul", (tsr_tensor *[]){a, b}, 2, &given, 1, NULL, 0));
     tsr_autocast_end();
     assert_int_equal(tsr_autocast_dtype(), TSR_F32);
     assert_int_equal(tsr_dtype_of(made(r, tsr_matmul(a, b))), TSR_F32);
@@ -64,8 +58,8 @@ static void check_classes(const run *r, tsr_dtype low)
 
     /* The numbers are those of operands cast by hand. */
     float cast[15], expected[15];
-    ok(r, tsr_read_f32(product, cast, 15));
-    ok(r, tsr_read_f32(made(r, tsr_matmul(tsr_cast(a, low), tsr_cast(b, low))), expected, 15));
+    require_ok(r, tsr_read_f32(product, cast, 15));
+    require_ok(r, tsr_read_f32(made(r, tsr_matmul(tsr_cast(a, low), tsr_cast(b, low))), expected, 15));
     assert_memory_equal(cast, expected, sizeof cast);
     tsr_scope_end();
 }
@@ -88,36 +82,36 @@ static void parameters_on(const run *r)
     enum { IN = 6, OUT = 4, ROWS = 3 };
     tsr_scope_begin();
     tsr_tensor *x = normal(r, TSR_F32, ROWS, IN), *w = normal(r, TSR_F32, OUT, IN), *v = made(r, tsr_clone(w));
-    ok(r, tsr_set_requires_grad(w, true));
-    ok(r, tsr_set_requires_grad(v, true));
-    ok(r, tsr_autocast_begin(TSR_F16));
+    require_ok(r, tsr_set_requires_grad(w, true));
+    require_ok(r, tsr_set_requires_grad(v, true));
+    require_ok(r, tsr_autocast_begin(TSR_F16));
     tsr_tensor *y = made(r, tsr_linear(x, w, NULL));
     uint64_t before = allocations(r);
     tsr_tensor *z = made(r, tsr_linear(x, w, NULL));
     const uint64_t taken = allocations(r) - before;
     tsr_autocast_end();
-    ok(r, tsr_backward(tsr_sum(tsr_cast(tsr_add(y, z), TSR_F32), NULL, 0, false)));
+    require_ok(r, tsr_backward(tsr_sum(tsr_cast(tsr_add(y, z), TSR_F32), NULL, 0, false)));
 
     tsr_tensor *low = made(r, tsr_cast(v, TSR_F16)), *input = made(r, tsr_cast(x, TSR_F16));
     before = allocations(r);
     tsr_tensor *by_hand = made(r, tsr_linear(input, low, NULL));
     assert_int_equal(taken, allocations(r) - before + 1); /* for x in f16: not for w again */
     tsr_tensor *sum = made(r, tsr_add(by_hand, tsr_linear(input, low, NULL)));
-    ok(r, tsr_backward(tsr_sum(tsr_cast(sum, TSR_F32), NULL, 0, false)));
+    require_ok(r, tsr_backward(tsr_sum(tsr_cast(sum, TSR_F32), NULL, 0, false)));
     assert_int_equal(tsr_dtype_of(tsr_grad(w)), TSR_F32);
     float got[OUT * IN], expected[OUT * IN];
-    ok(r, tsr_read_f32(tsr_grad(w), got, OUT * IN));
-    ok(r, tsr_read_f32(tsr_grad(v), expected, OUT * IN));
+    require_ok(r, tsr_read_f32(tsr_grad(w), got, OUT * IN));
+    require_ok(r, tsr_read_f32(tsr_grad(v), expected, OUT * IN));
     assert_memory_equal(got, expected, sizeof got);
 
     /* After a write the parameter is cast anew. */
     float first[ROWS * OUT], second[ROWS * OUT];
-    ok(r, tsr_autocast_begin(TSR_F16));
-    ok(r, tsr_read_f32(made(r, tsr_linear(x, w, NULL)), first, ROWS * OUT));
+    require_ok(r, tsr_autocast_begin(TSR_F16));
+    require_ok(r, tsr_read_f32(made(r, tsr_linear(x, w, NULL)), first, ROWS * OUT));
     tsr_no_grad_begin();
-    ok(r, tsr_fill(w, 0));
+    require_ok(r, tsr_fill(w, 0));
     tsr_no_grad_end();
-    ok(r, tsr_read_f32(made(r, tsr_linear(x, w, NULL)), second, ROWS * OUT));
+    require_ok(r, tsr_read_f32(made(r, tsr_linear(x, w, NULL)), second, ROWS * OUT));
     tsr_autocast_end();
     for (int i = 0; i < ROWS * OUT; i++) {
         assert_true(first[i] != 0);
@@ -140,7 +134,7 @@ static float number(const run *r, tsr_grad_scaler *s, const char *name)
 {
     float value;
     tsr_scope_begin();
-    ok(r, tsr_read_f32(made(r, tsr_cast(made(r, tsr_grad_scaler_state(s, name)), TSR_F32)), &value, 1));
+    require_ok(r, tsr_read_f32(made(r, tsr_cast(made(r, tsr_grad_scaler_state(s, name)), TSR_F32)), &value, 1));
     tsr_scope_end();
     return value;
 }
@@ -158,21 +152,21 @@ static void set_gradients(const run *r, tsr_grad_scaler *s, tsr_tensor *const *p
         tsr_clear_grad(parameters[i]);
         tsr_tensor *w = made(r, tsr_from_data(r->device, TSR_F32, 1, &n, weights));
         tsr_tensor *loss = made(r, tsr_sum(tsr_mul(parameters[i], w), NULL, 0, false));
-        ok(r, tsr_backward(tsr_grad_scaler_scale(s, loss)));
+        require_ok(r, tsr_backward(tsr_grad_scaler_scale(s, loss)));
     }
     tsr_scope_end();
 }
 
 static void read_all(const run *r, tsr_tensor *const *parameters, float *to)
 {
-    ok(r, tsr_read_f32(parameters[0], to, COUNT));
-    ok(r, tsr_read_f32(parameters[1], to + COUNT, SMALL));
+    require_ok(r, tsr_read_f32(parameters[0], to, COUNT));
+    require_ok(r, tsr_read_f32(parameters[1], to + COUNT, SMALL));
 }
 
 static int steps_of(const run *r, tsr_optimizer *o)
 {
     int32_t steps;
-    ok(r, tsr_read(made(r, tsr_optimizer_state(o, 0, "step")), &steps, sizeof steps));
+    require_ok(r, tsr_read(made(r, tsr_optimizer_state(o, 0, "step")), &steps, sizeof steps));
     return steps;
 }
 
@@ -218,7 +212,7 @@ static void check_steps(const run *r, make_optimizer *make)
     for (int k = 0; k < 2; k++)
         for (int i = 0; i < 2; i++) {
             parameters[k][i] = made(r, tsr_full(r->device, TSR_F32, 1, (int64_t[]){i == 0 ? COUNT : SMALL}, 1.5));
-            ok(r, tsr_set_requires_grad(parameters[k][i], true));
+            require_ok(r, tsr_set_requires_grad(parameters[k][i], true));
         }
     tsr_grad_scaler *s = tsr_grad_scaler_create(r->device, &(tsr_grad_scaler_options){.growth_interval = 2});
     tsr_grad_scaler *one =
@@ -231,11 +225,11 @@ static void check_steps(const run *r, make_optimizer *make)
         const bool bad = !isfinite(odd[step]);
         read_all(r, parameters[0], before);
         set_gradients(r, s, parameters[0], 0.25f * (float)(step + 1), odd[step]);
-        ok(r, tsr_grad_scaler_step(s, scaled));
-        ok(r, tsr_grad_scaler_update(s));
+        require_ok(r, tsr_grad_scaler_step(s, scaled));
+        require_ok(r, tsr_grad_scaler_update(s));
         if (!bad) {
             set_gradients(r, one, parameters[1], 0.25f * (float)(step + 1), odd[step]);
-            ok(r, tsr_optimizer_step(plain));
+            require_ok(r, tsr_optimizer_step(plain));
             good++;
         }
         read_all(r, parameters[0], got);
@@ -277,7 +271,7 @@ static void scale_on(const run *r)
     for (int k = 0; k < 2; k++)
         for (int i = 0; i < 2; i++) {
             parameters[k][i] = made(r, tsr_full(r->device, TSR_F32, 1, (int64_t[]){i == 0 ? COUNT : SMALL}, 1.5));
-            ok(r, tsr_set_requires_grad(parameters[k][i], true));
+            require_ok(r, tsr_set_requires_grad(parameters[k][i], true));
         }
     tsr_grad_scaler *s =
         tsr_grad_scaler_create(r->device, &(tsr_grad_scaler_options){.initial_scale = 0x1p125, .growth_interval = 2});
@@ -286,24 +280,24 @@ static void scale_on(const run *r)
     static const float scales[] = {0x1p125f, 0x1p126f, 0x1p126f, 0x1p127f, 0x1p127f, 0x1p127f};
     for (int step = 0; step < 6; step++) {
         set_gradients(r, s, parameters[0], 0x1p-20f, 0x1p-20f);
-        ok(r, tsr_grad_scaler_unscale(s, a));
+        require_ok(r, tsr_grad_scaler_unscale(s, a));
         assert_int_equal(tsr_grad_scaler_unscale(s, a), TSR_INVALID_ARGUMENT);
         float g;
-        ok(r, tsr_read_f32(tsr_grad(parameters[0][1]), (float[SMALL]){0}, SMALL));
+        require_ok(r, tsr_read_f32(tsr_grad(parameters[0][1]), (float[SMALL]){0}, SMALL));
         tsr_scope_begin();
-        ok(r, tsr_read_f32(made(r, tsr_sum(tsr_grad(parameters[0][0]), NULL, 0, false)), &g, 1));
+        require_ok(r, tsr_read_f32(made(r, tsr_sum(tsr_grad(parameters[0][0]), NULL, 0, false)), &g, 1));
         tsr_scope_end();
         assert_true(g == COUNT * 0x1p-20f);
-        ok(r, tsr_grad_scaler_step(s, a));
+        require_ok(r, tsr_grad_scaler_step(s, a));
         assert_int_equal(tsr_grad_scaler_step(s, a), TSR_INVALID_ARGUMENT);
-        ok(r, tsr_grad_scaler_update(s));
+        require_ok(r, tsr_grad_scaler_update(s));
         assert_true(number(r, s, "scale") == scales[step]);
     }
     set_gradients(r, s, parameters[0], 0x1p-20f, 0x1p-20f);
     set_gradients(r, s, parameters[1], 0x1p-20f, NAN);
-    ok(r, tsr_grad_scaler_step(s, a));
-    ok(r, tsr_grad_scaler_step(s, b));
-    ok(r, tsr_grad_scaler_update(s));
+    require_ok(r, tsr_grad_scaler_step(s, a));
+    require_ok(r, tsr_grad_scaler_step(s, b));
+    require_ok(r, tsr_grad_scaler_update(s));
     assert_int_equal(steps_of(r, a), 7);
     assert_int_equal(steps_of(r, b), 0);
     assert_true(number(r, s, "scale") == 0x1p126f);

@@ -47,6 +47,11 @@ static void trainer_begin(const run *r, trainer *t, int optimizer, uint64_t seed
     t->state.batches = tsr_batches_create(images, r->device, &(tsr_batches_options){.batch = BATCH, .shuffle = true});
     require(r, t->state.optimizer);
     require(r, t->state.batches);
+    if (optimizer == 0) { /* in mixed precision, with a scale that changes on the way */
+        t->state.scaler = tsr_grad_scaler_create(
+            r->device, &(tsr_grad_scaler_options){.initial_scale = 0x1p30, .growth_interval = 2});
+        require(r, t->state.scaler);
+    }
     t->state.settings = "a test";
     t->state.losses = t->losses;
     t->state.losses_capacity = STEPS;
@@ -54,6 +59,7 @@ static void trainer_begin(const run *r, trainer *t, int optimizer, uint64_t seed
 
 static void trainer_end(trainer *t)
 {
+    tsr_grad_scaler_destroy(t->state.scaler);
     tsr_optimizer_destroy(t->state.optimizer);
     tsr_batches_destroy(t->state.batches);
     tsr_module_destroy(t->state.model);
@@ -76,10 +82,16 @@ static void train_to(const run *r, trainer *t, int64_t end)
         tsr_optimizer_clear_grad(t->state.optimizer);
         /* a few images: the batch is large so that an epoch is short */
         x = tsr_slice(x, 0, 0, 16, 1), y = tsr_slice(y, 0, 0, 16, 1);
+        tsr_grad_scaler *scaler = t->state.scaler;
+        require_ok(r, tsr_autocast_begin(scaler != NULL ? TSR_F16 : TSR_F32));
         tsr_tensor *l = tsr_cross_entropy(tsr_forward(t->state.model, x), y);
+        tsr_autocast_end();
         require(r, l);
-        require_ok(r, tsr_backward(l));
-        require_ok(r, tsr_optimizer_step(t->state.optimizer));
+        require_ok(r, tsr_backward(scaler != NULL ? tsr_grad_scaler_scale(scaler, l) : l));
+        require_ok(r, scaler != NULL ? tsr_grad_scaler_step(scaler, t->state.optimizer)
+                                     : tsr_optimizer_step(t->state.optimizer));
+        if (scaler != NULL)
+            require_ok(r, tsr_grad_scaler_update(scaler));
         require_ok(r, tsr_item(l, &loss));
         t->losses[t->state.step++] = (float)loss;
         require_ok(r, tsr_scope_end());

@@ -7,6 +7,7 @@
 #ifndef TESSERA_IO_H
 #define TESSERA_IO_H
 
+#include "tessera/amp.h"
 #include "tessera/data.h"
 #include "tessera/nn.h"
 #include "tessera/optim.h"
@@ -69,6 +70,7 @@ typedef struct tsr_training {
     tsr_module *model;        /* required: parameters and buffers, and their device's random state */
     tsr_optimizer *optimizer; /* its state, step number and learning rate; NULL: none */
     tsr_batches *batches;     /* epoch and place in it; NULL: none */
+    tsr_grad_scaler *scaler;  /* its scale and counts; NULL: none */
     int64_t step;             /* steps done */
     const char *settings;     /* one line that names the training; a file of other settings is not loaded */
     float *losses;            /* of the steps done, so many as `step`; NULL: none are kept */
@@ -80,7 +82,7 @@ typedef struct tsr_training {
  * Errors: TSR_INVALID_ARGUMENT, TSR_IO_ERROR. */
 TSR_API tsr_status tsr_training_save(const tsr_training *training, const char *path, int keep);
 
-/* Fills model, optimizer, batches, random state, losses and step from the file. Errors: TSR_NOT_FOUND where there is none;
+/* Fills model, optimizer, batches, scaler, random state, losses and step from the file. Errors: TSR_NOT_FOUND where there is none;
  * TSR_CORRUPT_DATA also where the digest is another; TSR_INVALID_ARGUMENT where it is a state of other settings, parameters or optimizer.
  * Up to there nothing has changed. */
 TSR_API tsr_status tsr_training_load(tsr_training *training, const char *path);

@@ -15,7 +15,7 @@
 #include "tessera/device.h"
 
 static const char format_name[] = "tessera training state 1";
-static const char model_prefix[] = "model.", optimizer_prefix[] = "optimizer.";
+static const char model_prefix[] = "model.", optimizer_prefix[] = "optimizer.", scaler_prefix[] = "scaler.";
 
 enum { KEEP_MOST = 100, NUMBER_SIZE = 32 };
 
@@ -42,12 +42,23 @@ static tsr_status add_optimizer(tensor_list *list, tsr_optimizer *o, const tsr_s
     return status;
 }
 
+static tsr_status add_scaler(tensor_list *list, tsr_grad_scaler *scaler)
+{
+    static const char *const names[] = {"scale", "growth_tracker", "skipped"};
+    tsr_status status = TSR_OK;
+    for (size_t i = 0; i < COUNT_OF(names) && status == TSR_OK; i++)
+        status = tensor_list_add(list, scaler_prefix, names[i], tsr_grad_scaler_state(scaler, names[i]));
+    return status;
+}
+
 /* What the file holds, or fills; `file` is NULL for saving. */
 static tsr_status collect(const tsr_training *t, const tsr_safetensors *file, tensor_list *list)
 {
     tsr_status status = tensor_list_add_module(list, model_prefix, t->model);
     if (status == TSR_OK && t->optimizer != NULL)
         status = add_optimizer(list, t->optimizer, file);
+    if (status == TSR_OK && t->scaler != NULL)
+        status = add_scaler(list, t->scaler);
     return status;
 }
 

@@ -149,6 +149,7 @@ static void put_run(json *j, const train_settings *s, const train_run *r)
     json_put_double(j, "lr", train_learning_rate(s));
     json_put_int(j, "batch", s->batch);
     json_put_uint(j, "seed", s->seed);
+    json_put_string(j, "amp", s->amp);
     json_put_string(j, "result", end_name(r));
     json_put_string(j, "error", r->end == TRAIN_FAILED ? r->error : NULL);
     json_put_int(j, "steps_planned", r->steps_planned);
@@ -171,6 +172,8 @@ static void put_run(json *j, const train_settings *s, const train_run *r)
     put_count(j, "programs_built_after_warmup", r->programs_built_after_warmup, warm);
     put_known(j, "host_syncs_per_step", r->host_syncs_per_step, warm);
     put_known(j, "loader_wait_fraction", r->loader_wait_fraction, warm);
+    put_known(j, "loss_scale", r->loss_scale, r->loss_scale > 0);
+    put_count(j, "skipped_steps", (uint64_t)r->skipped_steps, r->loss_scale > 0);
     json_put_string(j, "initial_weights_sha256",
                     r->initial_weights_sha256[0] != '\0' ? r->initial_weights_sha256 : NULL);
     json_put_string(j, "weights_sha256", r->weights_sha256[0] != '\0' ? r->weights_sha256 : NULL);

@@ -15,6 +15,7 @@
 #include "table.h"
 
 static const char *const optimizers[] = {"adam", "adamw", "sgd", NULL};
+static const char *const precisions[] = {"off", "f16", "bf16", NULL};
 static const char *const subjects[] = {"mnist", NULL};
 
 #define FIELD(name) offsetof(train_settings, name)
@@ -35,6 +36,8 @@ static const option options[] = {
      "in place of training: N steps in which every device starts from the first\none's weights, each operator checked "
      "against its bound",
      1, 1e6, NULL},
+    {"amp", "TYPE", OPTION_CHOICE, FIELD(amp), "automatic mixed precision: f16 (with a loss scale), bf16 or off", 0, 0,
+     precisions},
     {"save", "FILE", OPTION_TEXT, FIELD(save), "the state of the training, at its end or when it is interrupted", 0, 0,
      NULL},
     {"save-every", "N", OPTION_INT, FIELD(save_every), "and after every N steps", 1, 1e9, NULL},
@@ -59,6 +62,7 @@ static void set_defaults(void *settings)
     s->epochs = 1;
     s->batch = 64;
     s->keep = 2;
+    s->amp = "off";
     s->trace_steps = "0";
 }
 
@@ -176,6 +180,15 @@ static int run_locked(job *j)
     return exit_status(write_json(j), failed, agree);
 }
 
+/* Lock-step holds each operator against f32's bounds. */
+static bool check_amp(const train_settings *s)
+{
+    if (s->lockstep == 0 || train_amp_dtype(s) == TSR_F32)
+        return true;
+    complain("--lockstep compares trainings in f32: it goes without --amp");
+    return false;
+}
+
 /* A recording is of one training. */
 static bool check_trace(const job *j)
 {
@@ -231,7 +244,7 @@ static int run_job(job *j)
     const int status = open_devices(j);
     if (status != EXIT_DONE)
         return status;
-    if (!check_files(j) || !check_trace(j))
+    if (!check_amp(s) || !check_files(j) || !check_trace(j))
         return EXIT_USAGE;
     warn_of_cache(j);
     if (s->lockstep > 0)

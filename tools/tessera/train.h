@@ -7,6 +7,7 @@
 
 #include "base/sha256.h"
 #include "interrupt.h"
+#include "tessera/amp.h"
 #include "tessera/data.h"
 #include "tessera/device.h"
 #include "tessera/nn.h"
@@ -15,6 +16,7 @@
 typedef struct train_settings {
     const char *model, *optimizer, *devices, *data, *json;
     const char *save, *resume; /* NULL: neither */
+    const char *amp;           /* "off", "f16", "bf16" */
     const char *trace;         /* file to record in; NULL: nothing is */
     const char *trace_steps;
     bool trace_tensors;
@@ -52,6 +54,8 @@ typedef struct train_run {
     uint64_t peak_bytes, reserved_bytes;
     uint64_t driver_allocs_after_warmup, programs_built_after_warmup;
     double host_syncs_per_step;
+    double loss_scale; /* with a scaler, at the end; else 0 */
+    int64_t skipped_steps;
     char initial_weights_sha256[SHA256_HEX_SIZE], weights_sha256[SHA256_HEX_SIZE];
 
     /* against the reference, the first run that ended well; set by train_compare */
@@ -69,6 +73,7 @@ void train_run_free(train_run *run);
 /* What train_mnist.c and lockstep.c build alike. */
 tsr_optimizer *train_optimizer(const train_settings *settings, tsr_module *model);
 double train_learning_rate(const train_settings *settings);
+tsr_dtype train_amp_dtype(const train_settings *settings); /* f32: no autocast */
 /* One line of what a saved state must share with the training that goes on from it. */
 void train_settings_text(const train_settings *settings, char *text, size_t size);
 

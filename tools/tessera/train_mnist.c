@@ -36,6 +36,7 @@ typedef struct trainer {
     tsr_device *device;
     tsr_module *model;
     tsr_optimizer *optimizer;
+    tsr_grad_scaler *scaler; /* of f16; NULL without */
     tsr_batches *batches;
     tsr_meter *meter;
     recorder *recorder; /* NULL: nothing is recorded */
@@ -159,15 +160,34 @@ static tsr_status next_batch(trainer *t, tsr_tensor **x, tsr_tensor **y, int64_t
     return status;
 }
 
+/* In the precision that was asked for. */
+static tsr_tensor *loss_of(const trainer *t, tsr_tensor *x, tsr_tensor *y, tsr_tensor **logits)
+{
+    if (tsr_autocast_begin(train_amp_dtype(t->settings)) != TSR_OK)
+        return NULL;
+    tsr_tensor *found = tsr_forward(t->model, x);
+    tsr_tensor *loss = tsr_cross_entropy(found, y);
+    tsr_autocast_end();
+    if (logits != NULL)
+        *logits = found;
+    return loss;
+}
+
 /* Forward, backward and update; what a recording holds. */
 static tsr_status learn(trainer *t, tsr_tensor *x, tsr_tensor *y, tsr_tensor **loss)
 {
     tsr_optimizer_clear_grad(t->optimizer);
-    *loss = tsr_cross_entropy(tsr_forward(t->model, x), y);
+    *loss = loss_of(t, x, y, NULL);
     if (*loss == NULL)
         return tsr_last_status();
-    const tsr_status status = tsr_backward(*loss);
-    return status == TSR_OK ? tsr_optimizer_step(t->optimizer) : status;
+    if (t->scaler == NULL) {
+        const tsr_status status = tsr_backward(*loss);
+        return status == TSR_OK ? tsr_optimizer_step(t->optimizer) : status;
+    }
+    tsr_status status = tsr_backward(tsr_grad_scaler_scale(t->scaler, *loss));
+    if (status == TSR_OK)
+        status = tsr_grad_scaler_step(t->scaler, t->optimizer);
+    return status == TSR_OK ? tsr_grad_scaler_update(t->scaler) : status;
 }
 
 static tsr_status step(trainer *t)
@@ -241,6 +261,7 @@ static tsr_training training_of(trainer *t, char *settings, size_t size)
     return (tsr_training){.model = t->model,
                           .optimizer = t->optimizer,
                           .batches = t->batches,
+                          .scaler = t->scaler,
                           .step = t->arrived,
                           .settings = settings,
                           .losses = t->values,
@@ -360,7 +381,7 @@ static tsr_status test_batch(trainer *t, predictions *p, int64_t *count)
     tsr_status status = tsr_batches_next(t->batches, &x, &y, count);
     if (status != TSR_OK || *count == 0)
         return status;
-    tsr_tensor *logits = tsr_forward(t->model, x);
+    tsr_tensor *logits = NULL, *loss = loss_of(t, x, y, &logits);
     tsr_tensor *found = tsr_argmax(logits, (const int[]){1}, 1, false);
     if (found == NULL)
         return tsr_last_status();
@@ -368,7 +389,7 @@ static tsr_status test_batch(trainer *t, predictions *p, int64_t *count)
     if (status == TSR_OK)
         status = keep_batch(p->right, p->count, y, *count);
     if (status == TSR_OK)
-        status = tsr_meter_add(t->meter, tsr_cross_entropy(logits, y));
+        status = tsr_meter_add(t->meter, loss);
     if (status == TSR_OK) {
         p->count += *count;
         t->queued++;
@@ -464,10 +485,16 @@ double train_learning_rate(const train_settings *s)
     return s->lr > 0 ? s->lr : strcmp(s->optimizer, "sgd") == 0 ? 0.01 : 1e-3;
 }
 
+tsr_dtype train_amp_dtype(const train_settings *s)
+{
+    return strcmp(s->amp, "f16") == 0 ? TSR_F16 : strcmp(s->amp, "bf16") == 0 ? TSR_BF16 : TSR_F32;
+}
+
 void train_settings_text(const train_settings *s, char *text, size_t size)
 {
-    snprintf(text, size, "mnist %s, batch %lld, %s %.17g, seed %llu", s->model, (long long)s->batch, s->optimizer,
-             train_learning_rate(s), (unsigned long long)s->seed);
+    const bool mixed = train_amp_dtype(s) != TSR_F32;
+    snprintf(text, size, "mnist %s, batch %lld, %s %.17g, seed %llu%s%s", s->model, (long long)s->batch, s->optimizer,
+             train_learning_rate(s), (unsigned long long)s->seed, mixed ? ", amp " : "", mixed ? s->amp : "");
 }
 
 tsr_optimizer *train_optimizer(const train_settings *s, tsr_module *model)
@@ -503,6 +530,9 @@ static tsr_status prepare(trainer *t, tsr_dataset *data)
         return status;
     t->model = model_create(s->model, t->device);
     t->optimizer = t->model == NULL ? NULL : train_optimizer(s, t->model);
+    if (t->optimizer != NULL && train_amp_dtype(s) == TSR_F16 &&
+        (t->scaler = tsr_grad_scaler_create(t->device, NULL)) == NULL)
+        return tsr_last_status();
     t->batches = t->optimizer == NULL ? NULL : tsr_batches_create(data, t->device, &options);
     t->meter = t->batches == NULL ? NULL : tsr_meter_create(t->device, METER_VALUES);
     if (t->meter == NULL)
@@ -529,6 +559,22 @@ static tsr_status measure_memory(trainer *t)
     return status;
 }
 
+static tsr_status read_scaler(trainer *t)
+{
+    float scale;
+    int32_t skipped;
+    if (t->scaler == NULL)
+        return TSR_OK;
+    tsr_status status = tsr_read(tsr_grad_scaler_state(t->scaler, "scale"), &scale, sizeof scale);
+    if (status == TSR_OK)
+        status = tsr_read(tsr_grad_scaler_state(t->scaler, "skipped"), &skipped, sizeof skipped);
+    if (status == TSR_OK) {
+        t->run->loss_scale = (double)scale;
+        t->run->skipped_steps = skipped;
+    }
+    return status;
+}
+
 /* The losses stay with the run, as far as they came. */
 static void hand_over_losses(trainer *t)
 {
@@ -548,6 +594,8 @@ static tsr_status train_and_test(trainer *t, tsr_dataset *train, tsr_dataset *te
         status = recorder_write(t->recorder);
     if (status == TSR_OK)
         status = measure_memory(t);
+    if (status == TSR_OK)
+        status = read_scaler(t);
     if (status == TSR_OK)
         status = weights_hash(t->model, t->run->weights_sha256);
     if (status == TSR_OK && !interrupted())
@@ -570,6 +618,7 @@ void train_on_device(const train_settings *settings, tsr_device *device, tsr_dat
     recorder_destroy(t.recorder);
     tsr_meter_destroy(t.meter);
     tsr_batches_destroy(t.batches);
+    tsr_grad_scaler_destroy(t.scaler);
     tsr_optimizer_destroy(t.optimizer);
     tsr_module_destroy(t.model);
 }
