@@ -7,6 +7,7 @@
 
 #include "tessera/amp.h"
 #include "tessera/autograd.h"
+#include "tessera/checkpoint.h"
 #include "tessera/data.h"
 #include "tessera/device.h"
 #include "tessera/io.h"

@@ -2,10 +2,11 @@
 #include "autograd/autocast.h"
 
 #include "autograd/tape.h"
+#include "base/compiler.h"
 #include "base/error.h"
 #include "base/memory.h"
 
-enum { REGIONS_MAX = 16 };
+enum { REGIONS_MAX = COUNT_OF(((autocast_state *)0)->dtypes) };
 
 typedef struct kept_cast {
     tensor *leaf, *low; /* references */
@@ -13,16 +14,28 @@ typedef struct kept_cast {
     bool recorded;
 } kept_cast;
 
-static _Thread_local struct {
-    tsr_dtype dtypes[REGIONS_MAX];
-    int depth, suspended;
-    kept_cast *casts;
-    size_t count, room;
-} here;
+struct autocast_region {
+    tsr_dtype dtype;
+    size_t count;
+    kept_cast casts[]; /* references */
+};
+
+static _Thread_local autocast_state here;
 
 static unsigned version_of(const tensor *t)
 {
     return atomic_load_explicit(&t->storage->version, memory_order_relaxed);
+}
+
+static void forget_casts(void)
+{
+    for (size_t i = 0; i < here.count; i++) {
+        tsr_release(here.casts[i].leaf);
+        tsr_release(here.casts[i].low);
+    }
+    host_free(here.casts);
+    here.casts = NULL;
+    here.count = here.room = 0;
 }
 
 tsr_status tsr_autocast_begin(tsr_dtype dtype)
@@ -41,13 +54,7 @@ void tsr_autocast_end(void)
 {
     if (here.depth == 0 || --here.depth > 0)
         return;
-    for (size_t i = 0; i < here.count; i++) {
-        tsr_release(here.casts[i].leaf);
-        tsr_release(here.casts[i].low);
-    }
-    host_free(here.casts);
-    here.casts = NULL;
-    here.count = here.room = 0;
+    forget_casts();
 }
 
 tsr_dtype tsr_autocast_dtype(void)
@@ -75,7 +82,7 @@ tensor *autocast_kept(const tensor *t)
     for (size_t i = 0; i < here.count; i++) {
         const kept_cast *c = &here.casts[i];
         if (c->leaf == t && c->version == version_of(t) && c->low->dtype == tsr_autocast_dtype() &&
-            c->recorded == tape_recording())
+            c->recorded == (tape_mode_now().no_grad == 0))
             return c->low;
     }
     return NULL;
@@ -91,7 +98,59 @@ bool autocast_keep(tensor *t, tensor *low)
         here.casts = more;
         here.room = room;
     }
-    here.casts[here.count++] = (kept_cast){
-        .leaf = tsr_retain(t), .low = tsr_retain(low), .version = version_of(t), .recorded = tape_recording()};
+    here.casts[here.count++] = (kept_cast){.leaf = tsr_retain(t),
+                                           .low = tsr_retain(low),
+                                           .version = version_of(t),
+                                           .recorded = (tape_mode_now().no_grad == 0)};
     return true;
+}
+
+static kept_cast cast_again(const kept_cast *c)
+{
+    kept_cast copy = *c;
+    tsr_retain(copy.leaf);
+    tsr_retain(copy.low);
+    return copy;
+}
+
+bool autocast_region_copy(autocast_region **region)
+{
+    *region = NULL;
+    if (!autocast_active())
+        return true;
+    autocast_region *r = host_alloc_zeroed(1, sizeof *r + here.count * sizeof *r->casts);
+    if (r == NULL)
+        return false;
+    r->dtype = tsr_autocast_dtype();
+    r->count = here.count;
+    for (size_t i = 0; i < r->count; i++)
+        r->casts[i] = cast_again(&here.casts[i]);
+    *region = r;
+    return true;
+}
+
+void autocast_region_release(autocast_region *r)
+{
+    for (size_t i = 0; r != NULL && i < r->count; i++) {
+        tsr_release(r->casts[i].leaf);
+        tsr_release(r->casts[i].low);
+    }
+    host_free(r);
+}
+
+autocast_state autocast_enter(const autocast_region *r)
+{
+    const autocast_state before = here;
+    here = (autocast_state){0};
+    if (r != NULL)
+        here.dtypes[here.depth++] = r->dtype;
+    for (size_t i = 0; r != NULL && i < r->count; i++)
+        autocast_keep(r->casts[i].leaf, r->casts[i].low); /* out of memory: it is cast once more */
+    return before;
+}
+
+void autocast_leave(autocast_state before)
+{
+    forget_casts();
+    here = before;
 }

@@ -28,6 +28,7 @@ typedef struct op_record {
     /* Given d/d out (NULL for an output that got none), sets dx[i] for inputs with needs[i] to tensors of the current scope
      * (the tape keeps them); NULL where an input has no gradient. False after fail(). */
     bool (*backward)(const struct op_record *record, tensor *const *dy, tensor **dx);
+    struct checkpoint *part; /* instead of backward: what is run again; owned */
     tsr_device *device;
     attr_value attr[OP_MAX_ATTRS];
     int in_count, out_count;

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "autograd/autocast.h"
+#include "autograd/checkpoint.h"
 #include "autograd/observer.h"
 #include "base/error.h"
 #include "base/memory.h"
@@ -34,22 +35,40 @@ struct tape_node {
 };
 
 static atomic_ullong next_sequence = 1;
-static _Thread_local int no_grad_depth;
+static _Thread_local tape_mode mode;
+
+tape_mode tape_mode_now(void)
+{
+    return mode;
+}
+
+tape_mode tape_mode_set(tape_mode next)
+{
+    const tape_mode before = mode;
+    mode = next;
+    return before;
+}
 
 bool tape_recording(void)
 {
-    return no_grad_depth == 0;
+    return mode.no_grad == 0 && mode.parts == 0;
+}
+
+bool tape_wants(void)
+{
+    mode.met = mode.met || mode.no_grad == 0;
+    return tape_recording();
 }
 
 void tsr_no_grad_begin(void)
 {
-    no_grad_depth++;
+    mode.no_grad++;
 }
 
 void tsr_no_grad_end(void)
 {
-    if (no_grad_depth > 0)
-        no_grad_depth--;
+    if (mode.no_grad > 0)
+        mode.no_grad--;
 }
 
 void tape_node_retain(tape_node *node)
@@ -67,6 +86,8 @@ static void node_forget_saved(tape_node *node)
         tsr_release(node->record.out[i]);
         node->record.out[i] = NULL;
     }
+    checkpoint_release(node->record.part);
+    node->record.part = NULL;
 }
 
 static bool node_unref(tape_node *node)
@@ -108,6 +129,7 @@ static void record_release(op_record *record)
         tsr_release(record->in[i]);
     for (int i = 0; i < OP_MAX_OUTPUTS; i++)
         tsr_release(record->out[i]);
+    checkpoint_release(record->part);
 }
 
 bool tape_record(op_record *record, tensor *const *in, tensor *const *out)
@@ -346,9 +368,73 @@ static bool run_backward(const tape_node *node, tensor **dx)
     return ok;
 }
 
-static bool node_visit(node_heap *heap, tape_node *node, bool keep_graph)
+/* g goes where t came from. */
+static bool hand_on(node_heap *heap, tape_node *node, int output, tensor *leaf, tensor *g)
+{
+    if (node != NULL)
+        return accumulate(&node->gradient[output], g) && node_enqueue(heap, node);
+    return leaf == NULL || accumulate_leaf(leaf, g);
+}
+
+/* Input i of a part as it was: a leaf itself, or a tensor of the same values that came from the same node. */
+static tensor *part_input(const tape_node *node, int i)
+{
+    const tape_edge *edge = &node->edges[i];
+    if (edge->leaf != NULL || node->record.in[i] == NULL)
+        return edge->leaf;
+    tensor *t = tsr_detach(node->record.in[i]);
+    if (t != NULL && edge->node != NULL) {
+        tape_node_retain(edge->node);
+        t->node = edge->node;
+        t->node_release = tape_node_release;
+        t->node_output = edge->output;
+    }
+    return t;
+}
+
+/* Runs the part again, recording it: its nodes are the latest, so the walk comes to them next, and from them to the part's inputs, in the order of a
+ * graph that had held them from the start. */
+static bool part_visit(node_heap *heap, const tape_node *node)
+{
+    const op_record *r = &node->record;
+    tensor *in[OP_MAX_INPUTS] = {NULL}, *out[OP_MAX_OUTPUTS] = {NULL};
+    for (int i = 0; i < r->in_count; i++)
+        if ((in[i] = part_input(node, i)) == NULL && r->in[i] != NULL)
+            return false;
+    if (!checkpoint_replay(r->part, r->device, in, r->in_count, out, r->out_count))
+        return false;
+    for (int i = 0; i < r->out_count; i++) {
+        const op_output *spec = &r->out_spec[i];
+        if (out[i]->dtype != spec->dtype || out[i]->rank != spec->rank ||
+            memcmp(out[i]->shape, spec->shape, sizeof(int64_t) * (size_t)spec->rank) != 0) {
+            fail(TSR_INVALID_ARGUMENT, "run again, a part gave output %d as %s; it was %s %s", i, tensor_text(out[i]),
+                 tsr_dtype_name(spec->dtype), shape_text(spec->rank, spec->shape));
+            return false;
+        }
+        if (node->gradient[i] != NULL && tensor_tracked(out[i]) &&
+            !hand_on(heap, out[i]->node, out[i]->node_output, out[i], node->gradient[i]))
+            return false;
+    }
+    return true;
+}
+
+static bool op_visit(node_heap *heap, const tape_node *node)
 {
     tensor *dx[OP_MAX_INPUTS] = {NULL};
+    if (!run_backward(node, dx))
+        return false;
+    for (int i = 0; i < node->record.in_count; i++) {
+        const tape_edge *edge = &node->edges[i];
+        if (dx[i] == NULL || (edge->node == NULL && edge->leaf == NULL))
+            continue;
+        if (!check_gradient(node, i, dx[i]) || !hand_on(heap, edge->node, edge->output, edge->leaf, dx[i]))
+            return false;
+    }
+    return true;
+}
+
+static bool node_visit(node_heap *heap, tape_node *node, bool keep_graph)
+{
     if (node->freed) {
         fail(TSR_INVALID_ARGUMENT,
              "backward of %s: its record was freed by an earlier backward pass; keep it with "
@@ -356,22 +442,9 @@ static bool node_visit(node_heap *heap, tape_node *node, bool keep_graph)
              node->record.name);
         return false;
     }
-    if (!check_versions(node) || !run_backward(node, dx)) {
+    if (!check_versions(node) || !(node->record.part != NULL ? part_visit(heap, node) : op_visit(heap, node))) {
         fail_prefix("backward of %s", node->record.name);
         return false;
-    }
-    for (int i = 0; i < node->record.in_count; i++) {
-        const tape_edge *edge = &node->edges[i];
-        if (dx[i] == NULL || (edge->node == NULL && edge->leaf == NULL))
-            continue;
-        if (!check_gradient(node, i, dx[i]))
-            return false;
-        if (edge->node != NULL) {
-            if (!accumulate(&edge->node->gradient[edge->output], dx[i]) || !node_enqueue(heap, edge->node))
-                return false;
-        } else if (!accumulate_leaf(edge->leaf, dx[i])) {
-            return false;
-        }
     }
     if (!keep_graph) {
         node_forget_saved(node); /* tensors die at their last use */

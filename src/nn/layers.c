@@ -3,22 +3,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "autograd/checkpoint.h"
 #include "base/error.h"
 #include "base/memory.h"
 #include "nn/module.h"
 #include "tessera/autograd.h"
-
-/* A module whose registration failed is destroyed; its message stands. */
-static tsr_module *finished(tsr_module *m, tsr_status status)
-{
-    if (status == TSR_OK)
-        return m;
-    error_state why;
-    error_save(&why);
-    tsr_module_destroy(m);
-    error_restore(&why);
-    return NULL;
-}
 
 /* ---- linear ---- */
 
@@ -40,7 +29,7 @@ tsr_module *tsr_linear_create(tsr_device *device, int64_t in, int64_t out, bool 
     tsr_status status = module_add_uniform(m, "weight", device, 2, (int64_t[]){out, in}, bound);
     if (status == TSR_OK && bias)
         status = module_add_uniform(m, "bias", device, 1, &out, bound);
-    return finished(m, status);
+    return module_finished(m, status);
 }
 
 /* ---- conv2d ---- */
@@ -70,7 +59,7 @@ tsr_module *tsr_conv2d_create(tsr_device *device, int64_t in, int64_t out, int64
         module_add_uniform(m, "weight", device, 4, (int64_t[]){out, in / o.groups, kernel_height, kernel_width}, bound);
     if (status == TSR_OK && bias)
         status = module_add_uniform(m, "bias", device, 1, &out, bound);
-    return finished(m, status);
+    return module_finished(m, status);
 }
 
 /* ---- pools ---- */
@@ -115,9 +104,10 @@ typedef struct batch_norm_options {
 static tsr_tensor *batch_norm2d_forward(void *context, tsr_module *self, tsr_tensor *x)
 {
     const batch_norm_options *o = context;
+    const bool moves = !(self->training && checkpoint_replaying()); /* the first run has moved them */
     return tsr_batch_norm2d(x, module_own_parameter(self, 0), module_own_parameter(self, 1),
-                            self->buffers.items[0].tensor, self->buffers.items[1].tensor, self->training, o->momentum,
-                            o->epsilon);
+                            moves ? self->buffers.items[0].tensor : NULL, moves ? self->buffers.items[1].tensor : NULL,
+                            self->training, o->momentum, o->epsilon);
 }
 
 tsr_module *tsr_batch_norm2d_create(tsr_device *device, int64_t channels, double momentum, double epsilon)
@@ -141,7 +131,7 @@ tsr_module *tsr_batch_norm2d_create(tsr_device *device, int64_t channels, double
         status = made[i].parameter ? tsr_module_add_parameter(m, made[i].name, t)
                                    : tsr_module_add_buffer(m, made[i].name, t);
     }
-    return finished(m, status);
+    return module_finished(m, status);
 }
 
 /* ---- layer_norm ---- */
@@ -172,7 +162,7 @@ tsr_module *tsr_layer_norm_create(tsr_device *device, int rank, const int64_t *s
     tsr_status status = tsr_module_add_parameter(m, "weight", tsr_keep(tsr_full(device, TSR_F32, rank, shape, 1)));
     if (status == TSR_OK && bias)
         status = tsr_module_add_parameter(m, "bias", tsr_keep(tsr_full(device, TSR_F32, rank, shape, 0)));
-    return finished(m, status);
+    return module_finished(m, status);
 }
 
 /* ---- embedding ---- */
@@ -208,7 +198,7 @@ tsr_module *tsr_embedding_create(tsr_device *device, int64_t count, int64_t widt
     tsr_status status = module_add_normal(m, "weight", device, 2, (int64_t[]){count, width});
     if (status == TSR_OK && padding_idx >= 0)
         status = clear_row(m, padding_idx);
-    return finished(m, status);
+    return module_finished(m, status);
 }
 
 /* ---- dropout ---- */
@@ -267,32 +257,4 @@ static tsr_tensor *flatten_forward(void *context, tsr_module *self, tsr_tensor *
 tsr_module *tsr_flatten_create(int first)
 {
     return module_create_with("flatten", flatten_forward, &first, sizeof first);
-}
-
-/* ---- sequential ---- */
-
-static tsr_tensor *sequential_forward(void *context, tsr_module *self, tsr_tensor *x)
-{
-    (void)context;
-    for (size_t i = 0; i < self->child_count && x != NULL; i++)
-        x = tsr_forward(self->children[i].module, x);
-    return x;
-}
-
-tsr_module *tsr_sequential_create(tsr_module *const *modules, size_t count)
-{
-    bool whole = true;
-    for (size_t i = 0; i < count; i++)
-        whole = whole && modules[i] != NULL;
-    tsr_module *m = whole ? tsr_module_create("sequential", sequential_forward, NULL, NULL) : NULL;
-    tsr_status status = TSR_OK;
-    for (size_t i = 0; i < count; i++) {
-        char name[24];
-        snprintf(name, sizeof name, "%zu", i);
-        if (m != NULL && status == TSR_OK)
-            status = tsr_module_add_child(m, name, modules[i]);
-        else
-            tsr_module_destroy(modules[i]);
-    }
-    return m == NULL ? NULL : finished(m, status);
 }

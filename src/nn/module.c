@@ -40,6 +40,17 @@ tsr_module *module_create_with(const char *kind, tsr_forward_fn *forward, const 
     return tsr_module_create(kind, forward, context, host_free);
 }
 
+tsr_module *module_finished(tsr_module *m, tsr_status status)
+{
+    if (status == TSR_OK)
+        return m;
+    error_state why;
+    error_save(&why);
+    tsr_module_destroy(m);
+    error_restore(&why);
+    return NULL;
+}
+
 static void tensors_free(named_tensors *list)
 {
     for (size_t i = 0; i < list->count; i++) {
@@ -147,7 +158,7 @@ tsr_status tsr_module_add_child(tsr_module *m, const char *name, tsr_module *chi
         tsr_module_destroy(child);
         return tsr_last_status();
     }
-    m->children[m->child_count++] = (named_module){copy, child};
+    m->children[m->child_count++] = (named_module){.name = copy, .module = child};
     return TSR_OK;
 }
 

@@ -17,6 +17,7 @@ typedef struct named_tensors {
 typedef struct named_module {
     char *name;
     tsr_module *module; /* owned */
+    bool recompute;     /* of a sequential module: a checkpointed part */
 } named_module;
 
 struct tsr_module {
@@ -37,6 +38,10 @@ tsr_status module_add_uniform(tsr_module *module, const char *name, tsr_device *
                               double bound);
 /* Likewise from the normal distribution. */
 tsr_status module_add_normal(tsr_module *module, const char *name, tsr_device *device, int rank, const int64_t *shape);
+/* m; where its registration failed it is destroyed, NULL, and the message stands. */
+tsr_module *module_finished(tsr_module *m, tsr_status status);
+/* Whether it is a container of tsr_sequential_create. */
+bool sequential_is(const tsr_module *module);
 tsr_tensor *module_own_parameter(const tsr_module *module, size_t index); /* NULL where there are fewer */
 
 #endif

@@ -151,11 +151,11 @@ static bool record(const op_call *call)
 
 static bool should_record(const op_call *call)
 {
-    if (call->row->backward == NULL || !tape_recording())
+    if (call->row->backward == NULL)
         return false;
     for (int i = 0; i < call->in_count; i++)
         if (tensor_tracked(call->in[i]))
-            return true;
+            return tape_wants();
     return false;
 }
 

@@ -48,7 +48,12 @@ static tensor *cast_of(tensor *t, tsr_dtype dtype)
     tensor *low = keeps ? autocast_kept(t) : NULL;
     if (low != NULL)
         return tsr_retain(low);
+    /* Inside of a part that will be run again, the cast of a parameter is recorded all the same: the second run finds it. */
+    const tape_mode mode = tape_mode_now();
+    if (keeps)
+        tape_mode_set((tape_mode){.no_grad = mode.no_grad});
     low = tsr_keep(tsr_cast(t, dtype));
+    tape_mode_set(mode);
     if (low == NULL || (keeps && !autocast_keep(t, low))) {
         tsr_release(low);
         return NULL;

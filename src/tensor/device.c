@@ -263,6 +263,18 @@ tsr_status tsr_seed(tsr_device *device, uint64_t seed)
     return tsr_random_state_set(device, &(tsr_random_state){.seed = seed});
 }
 
+bool device_random_rewind(tsr_device *device, const tsr_random_state *state)
+{
+    mutex_lock(&device->generator_lock);
+    const bool same = device->seed == state->seed;
+    if (same) { /* of the rest the device knows nothing */
+        device->draws = state->draws;
+        device->host_draws = state->host_draws;
+    }
+    mutex_unlock(&device->generator_lock);
+    return same || tsr_random_state_set(device, state) == TSR_OK;
+}
+
 uint64_t device_next_draw(tsr_device *device)
 {
     mutex_lock(&device->generator_lock);

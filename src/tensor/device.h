@@ -53,6 +53,8 @@ uint32_t dtypes_of_features(uint32_t hal_features);
 
 /* The next stream of the device's generator: a number that no other call since tsr_seed got. */
 uint64_t device_next_draw(tsr_device *device);
+/* As tsr_random_state_set, without a command where the seed is the device's. */
+bool device_random_rewind(tsr_device *device, const tsr_random_state *state);
 /* The same for numbers made on the host, with the seed. */
 uint64_t device_next_host_draw(tsr_device *device, uint64_t *seed);
 

@@ -38,6 +38,8 @@ static const option options[] = {
      1, 1e6, NULL},
     {"amp", "TYPE", OPTION_CHOICE, FIELD(amp), "automatic mixed precision: f16 (with a loss scale), bf16 or off", 0, 0,
      precisions},
+    {"checkpoint-activations", NULL, OPTION_FLAG, FIELD(checkpoint),
+     "less memory: layers keep only their inputs and run again for the backward pass", 0, 0, NULL},
     {"save", "FILE", OPTION_TEXT, FIELD(save), "the state of the training, at its end or when it is interrupted", 0, 0,
      NULL},
     {"save-every", "N", OPTION_INT, FIELD(save_every), "and after every N steps", 1, 1e9, NULL},
@@ -183,9 +185,9 @@ static int run_locked(job *j)
 /* Lock-step holds each operator against f32's bounds. */
 static bool check_amp(const train_settings *s)
 {
-    if (s->lockstep == 0 || train_amp_dtype(s) == TSR_F32)
+    if (s->lockstep == 0 || (train_amp_dtype(s) == TSR_F32 && !s->checkpoint))
         return true;
-    complain("--lockstep compares trainings in f32: it goes without --amp");
+    complain("--lockstep checks every operator in f32: it goes without --amp and --checkpoint-activations");
     return false;
 }
 

@@ -17,6 +17,7 @@ typedef struct train_settings {
     const char *model, *optimizer, *devices, *data, *json;
     const char *save, *resume; /* NULL: neither */
     const char *amp;           /* "off", "f16", "bf16" */
+    bool checkpoint;           /* layers run again in the backward pass */
     const char *trace;         /* file to record in; NULL: nothing is */
     const char *trace_steps;
     bool trace_tensors;

@@ -14,6 +14,7 @@
 #include "progress.h"
 #include "recorder.h"
 #include "tessera/autograd.h"
+#include "tessera/checkpoint.h"
 #include "tessera/io.h"
 #include "tessera/memory.h"
 #include "tessera/ops.h"
@@ -529,6 +530,8 @@ static tsr_status prepare(trainer *t, tsr_dataset *data)
     if (status != TSR_OK)
         return status;
     t->model = model_create(s->model, t->device);
+    if (t->model != NULL && s->checkpoint && tsr_sequential_checkpoint(t->model, NULL, 0) != TSR_OK)
+        return tsr_last_status();
     t->optimizer = t->model == NULL ? NULL : train_optimizer(s, t->model);
     if (t->optimizer != NULL && train_amp_dtype(s) == TSR_F16 &&
         (t->scaler = tsr_grad_scaler_create(t->device, NULL)) == NULL)
