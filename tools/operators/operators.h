@@ -179,12 +179,11 @@ int broadcast_shape(const reference_call *c, int64_t *shape);
 int64_t broadcast_at(const operand *x, int rank, const int64_t *index);
 
 /* The families. */
-#define ROW_LISTS(X)                                                                                                   \
-    X(pointwise)                                                                                                       \
-    X(products)                                                                                                        \
-    X(convolutions)                                                                                                    \
-    X(reductions)                                                                                                      \
-    X(statistics) X(rows) X(norms) X(losses) X(attention) X(indexing) X(sorting) X(lines) X(bits) X(shapes) X(moves)
+/* clang-format off */
+#define ROW_LISTS(X) \
+    X(pointwise) X(products) X(convolutions) X(lines) X(reductions) X(statistics) X(rows) X(norms) X(losses) X(attention) \
+    X(indexing) X(sorting) X(resampling) X(bits) X(shapes) X(moves)
+/* clang-format on */
 typedef struct row_list {
     const operator_row *rows;
     size_t count;
