@@ -58,6 +58,15 @@ static void check_row(const operator_row *row, tsr_dtype dtype)
     assert_int_equal(row->arity, info.inputs_max);
 }
 
+static void test_families(void **state)
+{
+    (void)state;
+    for (size_t i = 2; i < operator_count(); i++)
+        for (size_t k = 0; k + 1 < i && strcmp(operator_at(i)->family, operator_at(i - 1)->family) != 0; k++)
+            if (strcmp(operator_at(i)->family, operator_at(k)->family) == 0)
+                fail_msg("%s and %s are of one family and no neighbours", operator_at(i)->name, operator_at(k)->name);
+}
+
 /* An operator comes with its row, and the row tries every dtype that it takes. */
 static void test_complete(void **state)
 {
@@ -251,9 +260,9 @@ static void test_guards(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_complete), cmocka_unit_test(test_rows),   cmocka_unit_test(test_numbers),
-        cmocka_unit_test(test_trace),    cmocka_unit_test(test_depths), cmocka_unit_test(test_faults),
-        cmocka_unit_test(test_guards),
+        cmocka_unit_test(test_families), cmocka_unit_test(test_complete), cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_numbers),  cmocka_unit_test(test_trace),    cmocka_unit_test(test_depths),
+        cmocka_unit_test(test_faults),   cmocka_unit_test(test_guards),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

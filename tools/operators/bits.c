@@ -149,7 +149,7 @@ static const op_sample nan_to_num_samples[] = {
 
 #define OF_BITS(operator_name, takes, operands, ...)                                                                   \
     {                                                                                                                  \
-        .name = #operator_name, .family = "bits", .dtypes = takes, .arity = operands, .results = 1,                    \
+        .name = #operator_name, .family = "bits and masks", .dtypes = takes, .arity = operands, .results = 1,          \
         .whole = VALUES_BITS, .reference = operator_name, __VA_ARGS__                                                  \
     }
 /* beyond the bits of 64, and of less */
@@ -162,7 +162,7 @@ static const operator_row list[] = {
     OF_BITS(bitwise_left_shift, INTEGERS | MASK(TSR_U8), 2, SHIFT),
     OF_BITS(bitwise_right_shift, INTEGERS | MASK(TSR_U8), 2, SHIFT),
     {.name = "masked_fill",
-     .family = "shapes and copies",
+     .family = "bits and masks",
      .dtypes = FLOATS | INTEGERS | BYTES,
      .arity = 2,
      .results = 1,
@@ -174,7 +174,7 @@ static const operator_row list[] = {
      .reference = masked_fill,
      SAMPLES(masked_fill_samples)},
     {.name = "nan_to_num",
-     .family = "pointwise",
+     .family = "bits and masks",
      .dtypes = FLOATS,
      .arity = 1,
      .results = 1,

@@ -196,10 +196,10 @@ static const op_sample dot_samples[] = {
         SAMPLES(operator_name##_samples), __VA_ARGS__                                                                  \
     }
 static const operator_row list[] = {
-    LINE(conv1d, "convolutions", FLOATS, 3, 0x1p58, .products = true),
-    LINE(max_pool1d, "pools", FLOATS, 1, 0x1p120, .products = false),
-    LINE(avg_pool1d, "pools", FLOATS, 1, 0x1p120, .products = false),
     LINE(outer, "products", FLOATS | INTEGERS, 2, 0x1p58, .products = false),
     LINE(dot, "products", FLOATS, 2, 0x1p58, .products = true),
+    LINE(conv1d, "lines", FLOATS, 3, 0x1p58, .products = true),
+    LINE(max_pool1d, "lines", FLOATS, 1, 0x1p120, .products = false),
+    LINE(avg_pool1d, "lines", FLOATS, 1, 0x1p120, .products = false),
 };
 const row_list lines_rows = {list, COUNT_OF(list)};

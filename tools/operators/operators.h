@@ -178,11 +178,11 @@ int broadcast_shape(const reference_call *c, int64_t *shape);
 /* Where index (of a larger rank) lies in an operand that is broadcast to it. */
 int64_t broadcast_at(const operand *x, int rank, const int64_t *index);
 
-/* The families. */
+/* The families: the rows of one are neighbours. */
 /* clang-format off */
 #define ROW_LISTS(X) \
-    X(pointwise) X(products) X(convolutions) X(lines) X(reductions) X(statistics) X(rows) X(norms) X(losses) X(attention) \
-    X(indexing) X(sorting) X(resampling) X(bits) X(shapes) X(moves)
+    X(pointwise) X(bits) X(products) X(lines) X(convolutions) X(reductions) X(statistics) X(losses) X(rows) X(norms) X(attention) \
+    X(indexing) X(sorting) X(resampling) X(shapes) X(moves)
 /* clang-format on */
 typedef struct row_list {
     const operator_row *rows;
