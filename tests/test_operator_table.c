@@ -9,6 +9,7 @@
 #include "operators/check.h"
 #include "operators/guarded.h"
 #include "operators/number.h"
+#include "ops/op.h"
 
 static tsr_op_info library_row(const char *name)
 {
@@ -57,10 +58,32 @@ static void check_row(const operator_row *row, tsr_dtype dtype)
     assert_int_equal(row->arity, info.inputs_max);
 }
 
+static void test_families(void **state)
+{
+    (void)state;
+    for (size_t i = 2; i < operator_count(); i++)
+        for (size_t k = 0; k + 1 < i && strcmp(operator_at(i)->family, operator_at(i - 1)->family) != 0; k++)
+            if (strcmp(operator_at(i)->family, operator_at(k)->family) == 0)
+                fail_msg("%s and %s are of one family and no neighbours", operator_at(i)->name, operator_at(k)->name);
+}
+
+/* An operator comes with its row, and the row tries every dtype that it takes. */
+static void test_complete(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < op_count(); i++) {
+        const operator_row *row = operator_find(op_at(i)->name);
+        if (row == NULL)
+            fail_msg("%s has no row in tools/operators", op_at(i)->name);
+        if (row->dtypes != op_at(i)->dtypes)
+            fail_msg("%s takes dtypes %#x, its row tries %#x", op_at(i)->name, op_at(i)->dtypes, row->dtypes);
+    }
+    assert_int_equal(operator_count(), op_count());
+}
+
 static void test_rows(void **state)
 {
     (void)state;
-    assert_true(operator_count() >= 74);
     for (size_t i = 0; i < operator_count(); i++) {
         const operator_row *row = operator_at(i);
         assert_ptr_equal(operator_find(row->name), row);
@@ -237,8 +260,9 @@ static void test_guards(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rows),   cmocka_unit_test(test_numbers), cmocka_unit_test(test_trace),
-        cmocka_unit_test(test_depths), cmocka_unit_test(test_faults),  cmocka_unit_test(test_guards),
+        cmocka_unit_test(test_families), cmocka_unit_test(test_complete), cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_numbers),  cmocka_unit_test(test_trace),    cmocka_unit_test(test_depths),
+        cmocka_unit_test(test_faults),   cmocka_unit_test(test_guards),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

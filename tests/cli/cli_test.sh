@@ -209,8 +209,9 @@ compare() {
     grep -E '^[0-9]+ checks' "$work/out"
     says "pointwise"
     is summary.fail 0
-    [ "$(value summary.operators)" -ge 74 ] || bad "$what: too few operators"
-    [ "$(value summary.ok)" -ge 2500 ] || bad "$what: too few checks"
+    is summary.without_row.# 0
+    [ "$(value summary.operators)" -ge 150 ] || bad "$what: too few operators"
+    [ "$(value summary.ok)" -ge 6000 ] || bad "$what: too few checks"
     [ "$(value results.#)" -eq "$(value summary.checks)" ] || bad "$what: results and checks differ"
     for field in op dtype sample number pass device max_ulp max_error bound ratio held gap gap_ulp status reason; do
         [ -n "$(value results.0.$field)" ] || bad "$what: no $field"

@@ -2,10 +2,10 @@
 #include <math.h>
 #include <string.h>
 
+#include "number.h"
 #include "operators.h"
 
-/* The shape that all operands broadcast to. */
-static int broadcast_shape(const reference_call *c, int64_t *shape)
+int broadcast_shape(const reference_call *c, int64_t *shape)
 {
     int rank = 0;
     for (int k = 0; k < c->in_count; k++)
@@ -29,6 +29,8 @@ static term apply(reference_call *c, const term *x)
     for (int k = 0; k < c->in_count; k++)
         v[k] = trace_value(c->t, x[k]);
     double value = row->value(v, row->attrs), ulp = row->ulp;
+    if (!number_is_float(c->dtype) && isnan(value))
+        value = 0; /* of a division by 0: devices raise no errors (tessera/ops.h) */
     if (row->slope != NULL)
         row->slope(v, row->attrs, d, m);
     /* f64 has the target's functions, within 8 ulp, or, in GLSL, our own. */

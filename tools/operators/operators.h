@@ -173,14 +173,17 @@ bool picking_reference(reference_call *c, int rank, const int64_t *shape, place_
 /* Runs over all elements of a shape: index[] and, row-major, *i. Begin with zeros; false behind the last. */
 bool index_next(int rank, const int64_t *shape, int64_t *index);
 int64_t shape_product(int rank, const int64_t *shape);
+/* The shape that all operands broadcast to; its rank. */
+int broadcast_shape(const reference_call *c, int64_t *shape);
 /* Where index (of a larger rank) lies in an operand that is broadcast to it. */
 int64_t broadcast_at(const operand *x, int rank, const int64_t *index);
 
-/* The families. */
-#define ROW_LISTS(X)                                                                                                   \
-    X(pointwise)                                                                                                       \
-    X(products)                                                                                                        \
-    X(convolutions) X(reductions) X(statistics) X(rows) X(norms) X(losses) X(attention) X(indexing) X(shapes) X(moves)
+/* The families: the rows of one are neighbours. */
+/* clang-format off */
+#define ROW_LISTS(X) \
+    X(pointwise) X(bits) X(products) X(lines) X(convolutions) X(reductions) X(statistics) X(losses) X(rows) X(norms) X(attention) \
+    X(indexing) X(sorting) X(resampling) X(shapes) X(moves)
+/* clang-format on */
 typedef struct row_list {
     const operator_row *rows;
     size_t count;

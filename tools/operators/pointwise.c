@@ -246,12 +246,12 @@ VALUE(logical_xor, (A != 0) != (B != 0))
     }
 #define TEST(operator_name, function)                                                                                  \
     {                                                                                                                  \
-        .name = operator_name, .family = "comparisons", .dtypes = FLOATS, .arity = 1, .results = 1,                    \
+        .name = operator_name, .family = "comparisons", .dtypes = FLOATS | INTEGERS | BYTES, .arity = 1, .results = 1, \
         .reference = elementwise_reference, .value = function, .low = -1, .high = 1, .gives_bool = true                \
     }
 #define COMPARE(operator_name, function)                                                                               \
     {                                                                                                                  \
-        .name = operator_name, .family = "comparisons", .dtypes = FLOATS, .arity = 2, .results = 1,                    \
+        .name = operator_name, .family = "comparisons", .dtypes = FLOATS | INTEGERS | BYTES, .arity = 2, .results = 1, \
         .reference = elementwise_reference, .value = function, .low = -1, .high = 1, .gives_bool = true                \
     }
 #define REALS   .dtypes = FLOATS
@@ -315,8 +315,8 @@ static const operator_row list[] = {
     ROW("atan2", atan2_of, 2, 4, -9, 9, REALS, .smooth_from = 1e-18, .smooth_to = 1e18),
     /* Its derivative divides by the result, which may be infinite where the operands are not, as in PyTorch. */
     ROW("hypot", hypot_of, 2, 2, -9, 9, REALS, .smooth_to = 4e4),
-    ROW("fmod", fmod_of, 2, 0, -9, 9, REALS, .b_low = 0.5, .b_high = 4, .discontinuous = true),
-    ROW("remainder", remainder_of, 2, 1, -9, 9, REALS, .b_low = 0.5, .b_high = 4, .discontinuous = true),
+    ROW("fmod", fmod_of, 2, 0, -9, 9, NUMBERS, .b_low = 0.5, .b_high = 4, .discontinuous = true),
+    ROW("remainder", remainder_of, 2, 1, -9, 9, NUMBERS, .b_low = 0.5, .b_high = 4, .discontinuous = true),
     ROW("maximum", maximum, 2, 0, -9, 9, NUMBERS),
     ROW("minimum", minimum, 2, 0, -9, 9, NUMBERS),
     COMPOSED("addcmul", addcmul, 3, -1, 1, REALS, .attr_names = {"value"}, .attrs = {0.7}),

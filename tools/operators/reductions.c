@@ -214,6 +214,6 @@ static const operator_row list[] = {
     EXTREME("amin", min, FLOATS | INTEGERS, .differentiable = true),
     EXTREME("argmax", argmax, FLOATS | INTEGERS, .differentiable = false),
     EXTREME("argmin", argmin, FLOATS | INTEGERS, .differentiable = false),
-    EXTREME("count_nonzero", count_nonzero, FLOATS | INTEGERS, .differentiable = false),
+    EXTREME("count_nonzero", count_nonzero, FLOATS | INTEGERS | BYTES, .differentiable = false),
 };
 const row_list reductions_rows = {list, COUNT_OF(list)};

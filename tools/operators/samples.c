@@ -223,7 +223,8 @@ static double draw(const operator_row *row, const sample_input *in, tsr_dtype dt
     }
     case VALUES_SIGNS: return (word >> 8) % 2 != 0 && dtype != TSR_U8 ? -1 : 1;
     case VALUES_SPARSE: return (word >> 8) % 97 == 0 ? (double)(1 + (word >> 16) % 3) : 0;
-    case VALUES_BITS: return bounded ? floor(real) : any_integer(dtype, word, numbers);
+    case VALUES_BITS:
+        return !bounded ? any_integer(dtype, word, numbers) : dtype == TSR_U8 ? fabs(floor(real)) : floor(real);
     case VALUES_REALS: break;
     }
     return in->typed && !number_is_float(in->dtype) ? floor(real) : real;

@@ -212,6 +212,7 @@ static const op_sample cast_samples[] = {
     {"to i32", .in = {{DIMS(5, 7), NUMBERS}}, TO(TSR_I32)},
     {"to i64", .in = {{DIMS(5, 7), NUMBERS}}, TO(TSR_I64)},
     {"to bool", .in = {{DIMS(5, 7), .values = VALUES_INTEGERS}}, TO(TSR_BOOL)},
+    {"to u8", .in = {{DIMS(5, 7), .low = 1, .high = 99}}, TO(TSR_U8)},
     {"extreme values to bf16", .in = {{DIMS(9, 10), .values = VALUES_EXTREMES}}, TO(TSR_BF16)},
     {"extreme values to f16", .in = {{DIMS(9, 10), .values = VALUES_EXTREMES}}, TO(TSR_F16)},
     {"one element", .in = {{DIMS(1), NUMBERS}}, TO(TSR_F32)},
@@ -243,9 +244,9 @@ static const op_sample where_samples[] = {
 
 #define VIEW_ROW(operator_name, function, list_of, is_view)                                                            \
     {                                                                                                                  \
-        .name = operator_name, .family = "shapes and copies", .dtypes = FLOATS | INTEGERS, .arity = 1, .results = 1,   \
-        .differentiable = true, .huge = 0x1p120, .tiny = 0x1p-120, .specials = true, .reference = function,            \
-        .view = is_view, SAMPLES(list_of)                                                                              \
+        .name = operator_name, .family = "shapes and copies", .dtypes = FLOATS | INTEGERS | BYTES, .arity = 1,         \
+        .results = 1, .differentiable = true, .huge = 0x1p120, .tiny = 0x1p-120, .specials = true,                     \
+        .reference = function, .view = is_view, SAMPLES(list_of)                                                       \
     }
 static const operator_row list[] = {
     VIEW_ROW("reshape", reshape, reshape_samples, true),
@@ -255,7 +256,7 @@ static const operator_row list[] = {
     VIEW_ROW("clone", clone, clone_samples, false),
     {.name = "cast",
      .family = "shapes and copies",
-     .dtypes = FLOATS | INTEGERS,
+     .dtypes = FLOATS | INTEGERS | BYTES,
      .arity = 1,
      .results = 1,
      .differentiable = true,
@@ -263,7 +264,7 @@ static const operator_row list[] = {
      SAMPLES(cast_samples)},
     {.name = "where",
      .family = "shapes and copies",
-     .dtypes = FLOATS | INTEGERS,
+     .dtypes = FLOATS | INTEGERS | BYTES,
      .arity = 3,
      .results = 1,
      .differentiable = true,

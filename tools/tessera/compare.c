@@ -21,7 +21,8 @@ static const option options[] = {
      0, NULL},
     {"ops", "REGEX", OPTION_TEXT, FIELD(ops), "only operators whose name has a match (POSIX extended): '^(add|mul)$'",
      0, 0, NULL},
-    {"dtype", "LIST", OPTION_TEXT, FIELD(dtypes), "only these, with commas: f32,f16,bf16,f64,i32,i64", 0, 0, NULL},
+    {"dtype", "LIST", OPTION_TEXT, FIELD(dtypes), "only these, with commas: f32,f16,bf16,f64,i32,i64,u8,bool", 0, 0,
+     NULL},
     {"sample", "N", OPTION_INT, FIELD(sample), "only this sample of each operator", 0, SAMPLES_MAX - 1, NULL},
     {"seed", "N", OPTION_SEED, FIELD(seed), "of the samples' numbers; 0 if not given", 0, 0, NULL},
     {"json", "FILE", OPTION_TEXT, FIELD(json), "results as JSON (docs/json.md); - for standard output", 0, 0, NULL},
@@ -53,7 +54,7 @@ static bool take_dtypes(const char *list, uint32_t *mask)
         const size_t length = strcspn(list, ",");
         snprintf(name, sizeof name, "%.*s", (int)(length < sizeof name ? length : sizeof name - 1), list);
         if (!tsr_dtype_parse(name, &dtype)) {
-            complain("--dtype: there is no dtype '%s'; they are f32 f16 bf16 f64 i32 i64", name);
+            complain("--dtype: there is no dtype '%s'; they are f32 f16 bf16 f64 i32 i64 u8 bool", name);
             return false;
         }
         *mask |= 1u << dtype;
