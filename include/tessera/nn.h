@@ -20,6 +20,19 @@ TSR_API tsr_module *tsr_linear_create(tsr_device *device, int64_t in, int64_t ou
 /* weight [out, in / groups, kh, kw] and bias from U(-1/√fan, 1/√fan), fan = in / groups · kh · kw. NULL options: defaults. */
 TSR_API tsr_module *tsr_conv2d_create(tsr_device *device, int64_t in, int64_t out, int64_t kernel_height,
                                       int64_t kernel_width, const tsr_conv2d_options *options, bool bias);
+/* Likewise of one dimension, and of three: kernel holds depth, height, width. */
+TSR_API tsr_module *tsr_conv1d_create(tsr_device *device, int64_t in, int64_t out, int64_t kernel,
+                                      const tsr_conv1d_options *options, bool bias);
+TSR_API tsr_module *tsr_conv3d_create(tsr_device *device, int64_t in, int64_t out, const int64_t *kernel,
+                                      const tsr_conv3d_options *options, bool bias);
+/* Transposed: weight [in, out / groups, ..], fan = out / groups · the kernel's sizes. */
+TSR_API tsr_module *tsr_conv_transpose1d_create(tsr_device *device, int64_t in, int64_t out, int64_t kernel,
+                                                const tsr_conv_transpose1d_options *options, bool bias);
+TSR_API tsr_module *tsr_conv_transpose2d_create(tsr_device *device, int64_t in, int64_t out, int64_t kernel_height,
+                                                int64_t kernel_width, const tsr_conv_transpose2d_options *options,
+                                                bool bias);
+TSR_API tsr_module *tsr_conv_transpose3d_create(tsr_device *device, int64_t in, int64_t out, const int64_t *kernel,
+                                                const tsr_conv_transpose3d_options *options, bool bias);
 TSR_API tsr_module *tsr_max_pool2d_create(const tsr_pool2d_options *options);
 TSR_API tsr_module *tsr_avg_pool2d_create(const tsr_pool2d_options *options);
 /* weight 1, bias 0, running_mean 0, running_var 1 (buffers, not parameters). momentum 0 means 0.1, epsilon 0 means 1e-5. */

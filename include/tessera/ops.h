@@ -153,6 +153,39 @@ typedef struct tsr_conv2d_options {
  * oh = floor((h + 2 padding - dilation (kh - 1) - 1) / stride) + 1. floats, accumulated in f32. NULL options: all defaults. */
 TSR_API tsr_tensor *tsr_conv2d(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias, const tsr_conv2d_options *options);
 
+typedef struct tsr_conv3d_options {
+    int64_t stride[3];   /* depth, height, width; 0 means 1 */
+    int64_t padding[3];  /* zeros on both sides */
+    int64_t dilation[3]; /* 0 means 1 */
+    int64_t groups;      /* 0 means 1 */
+} tsr_conv3d_options;
+/* Cross-correlation. x [n, c, d, h, w], weight [o, c / groups, kd, kh, kw], bias [o] or NULL → [n, o, od, oh, ow], sizes as conv2d's. The
+ * depth's taps become channels of a conv2d: kd copies of x for the time of the call. */
+TSR_API tsr_tensor *tsr_conv3d(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias, const tsr_conv3d_options *options);
+
+typedef struct tsr_conv_transpose1d_options {
+    int64_t stride;         /* 0 means 1 */
+    int64_t padding;        /* what is cut off at both ends */
+    int64_t output_padding; /* how much longer at the end; less than stride or dilation */
+    int64_t dilation;       /* 0 means 1 */
+    int64_t groups;         /* 0 means 1 */
+} tsr_conv_transpose1d_options;
+typedef struct tsr_conv_transpose2d_options {
+    int64_t stride[2], padding[2], output_padding[2], dilation[2], groups;
+} tsr_conv_transpose2d_options;
+typedef struct tsr_conv_transpose3d_options {
+    int64_t stride[3], padding[3], output_padding[3], dilation[3], groups;
+} tsr_conv_transpose3d_options;
+/* The gradient of the convolution by its image, as an operator. x [n, c, ..], weight [c, o / groups, ..], bias [o] or NULL → [n, o, ..], of size
+ * (s - 1) stride - 2 padding + dilation (k - 1) + output_padding + 1 along each dimension, at least 1. floats, accumulated in f32.
+ * (torch.nn.functional.conv_transpose2d.) */
+TSR_API tsr_tensor *tsr_conv_transpose1d(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias,
+                                         const tsr_conv_transpose1d_options *options);
+TSR_API tsr_tensor *tsr_conv_transpose2d(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias,
+                                         const tsr_conv_transpose2d_options *options);
+TSR_API tsr_tensor *tsr_conv_transpose3d(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias,
+                                         const tsr_conv_transpose3d_options *options);
+
 /* ---- pooling: x [n, c, h, w], floats ---------------------------------------------------------------------------- */
 
 typedef struct tsr_pool2d_options {

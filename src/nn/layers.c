@@ -8,18 +8,6 @@
 #include "nn/module.h"
 #include "tessera/autograd.h"
 
-/* A module whose registration failed is destroyed; its message stands. */
-static tsr_module *finished(tsr_module *m, tsr_status status)
-{
-    if (status == TSR_OK)
-        return m;
-    error_state why;
-    error_save(&why);
-    tsr_module_destroy(m);
-    error_restore(&why);
-    return NULL;
-}
-
 /* ---- linear ---- */
 
 static tsr_tensor *linear_forward(void *context, tsr_module *self, tsr_tensor *x)
@@ -40,37 +28,7 @@ tsr_module *tsr_linear_create(tsr_device *device, int64_t in, int64_t out, bool 
     tsr_status status = module_add_uniform(m, "weight", device, 2, (int64_t[]){out, in}, bound);
     if (status == TSR_OK && bias)
         status = module_add_uniform(m, "bias", device, 1, &out, bound);
-    return finished(m, status);
-}
-
-/* ---- conv2d ---- */
-
-static tsr_tensor *conv2d_forward(void *context, tsr_module *self, tsr_tensor *x)
-{
-    return tsr_conv2d(x, module_own_parameter(self, 0), module_own_parameter(self, 1), context);
-}
-
-tsr_module *tsr_conv2d_create(tsr_device *device, int64_t in, int64_t out, int64_t kernel_height, int64_t kernel_width,
-                              const tsr_conv2d_options *options, bool bias)
-{
-    tsr_conv2d_options o = options == NULL ? (tsr_conv2d_options){.groups = 1} : *options;
-    if (o.groups == 0)
-        o.groups = 1;
-    if (in < 1 || out < 1 || kernel_height < 1 || kernel_width < 1 || o.groups < 1 || in % o.groups != 0 ||
-        out % o.groups != 0) {
-        fail(TSR_INVALID_ARGUMENT,
-             "conv2d: %lld to %lld channels in %lld groups with a %lld×%lld kernel; sizes must be at "
-             "least 1 and the groups divide the channels",
-             (long long)in, (long long)out, (long long)o.groups, (long long)kernel_height, (long long)kernel_width);
-        return NULL;
-    }
-    tsr_module *m = module_create_with("conv2d", conv2d_forward, &o, sizeof o);
-    const double bound = 1.0 / sqrt((double)(in / o.groups) * (double)kernel_height * (double)kernel_width);
-    tsr_status status =
-        module_add_uniform(m, "weight", device, 4, (int64_t[]){out, in / o.groups, kernel_height, kernel_width}, bound);
-    if (status == TSR_OK && bias)
-        status = module_add_uniform(m, "bias", device, 1, &out, bound);
-    return finished(m, status);
+    return module_finished(m, status);
 }
 
 /* ---- pools ---- */
@@ -141,7 +99,7 @@ tsr_module *tsr_batch_norm2d_create(tsr_device *device, int64_t channels, double
         status = made[i].parameter ? tsr_module_add_parameter(m, made[i].name, t)
                                    : tsr_module_add_buffer(m, made[i].name, t);
     }
-    return finished(m, status);
+    return module_finished(m, status);
 }
 
 /* ---- layer_norm ---- */
@@ -172,7 +130,7 @@ tsr_module *tsr_layer_norm_create(tsr_device *device, int rank, const int64_t *s
     tsr_status status = tsr_module_add_parameter(m, "weight", tsr_keep(tsr_full(device, TSR_F32, rank, shape, 1)));
     if (status == TSR_OK && bias)
         status = tsr_module_add_parameter(m, "bias", tsr_keep(tsr_full(device, TSR_F32, rank, shape, 0)));
-    return finished(m, status);
+    return module_finished(m, status);
 }
 
 /* ---- embedding ---- */
@@ -208,7 +166,7 @@ tsr_module *tsr_embedding_create(tsr_device *device, int64_t count, int64_t widt
     tsr_status status = module_add_normal(m, "weight", device, 2, (int64_t[]){count, width});
     if (status == TSR_OK && padding_idx >= 0)
         status = clear_row(m, padding_idx);
-    return finished(m, status);
+    return module_finished(m, status);
 }
 
 /* ---- dropout ---- */
@@ -294,5 +252,5 @@ tsr_module *tsr_sequential_create(tsr_module *const *modules, size_t count)
         else
             tsr_module_destroy(modules[i]);
     }
-    return m == NULL ? NULL : finished(m, status);
+    return m == NULL ? NULL : module_finished(m, status);
 }

@@ -40,6 +40,17 @@ tsr_module *module_create_with(const char *kind, tsr_forward_fn *forward, const 
     return tsr_module_create(kind, forward, context, host_free);
 }
 
+tsr_module *module_finished(tsr_module *m, tsr_status status)
+{
+    if (status == TSR_OK)
+        return m;
+    error_state why;
+    error_save(&why);
+    tsr_module_destroy(m);
+    error_restore(&why);
+    return NULL;
+}
+
 static void tensors_free(named_tensors *list)
 {
     for (size_t i = 0; i < list->count; i++) {
