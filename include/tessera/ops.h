@@ -134,6 +134,14 @@ TSR_API tsr_tensor *tsr_outer(tsr_tensor *a, tsr_tensor *b);
 /* The sum of a [n] times b [n] → a scalar; floats, as matmul. */
 TSR_API tsr_tensor *tsr_dot(tsr_tensor *a, tsr_tensor *b);
 
+/* Einstein's summation of 1 to 16 operands: "ij,jk->ik" names their dimensions by letters; the result has those behind the arrow, and sums over
+ * the others. Without an arrow: those that occur once, in the order of the alphabet (A before a). A letter twice in an operand is its diagonal;
+ * "..." stands for the dimensions left, from the last on, and comes first in a result without an arrow. A size of 1 broadcasts. floats; two
+ * operands are one batched matmul, more are taken from left to right. (torch.einsum.) By name: one or two operands, the labels being numbers from
+ * 0 to 59 in the lists `a`, `b` and `out`.
+ * Errors: a letter that stands for different sizes, a result with an unknown or repeated letter, a number of terms that is not the operands'. */
+TSR_API tsr_tensor *tsr_einsum(const char *equation, tsr_tensor *const *operands, int count);
+
 typedef struct tsr_conv1d_options {
     int64_t stride;   /* 0 means 1 */
     int64_t padding;  /* zeros on both sides */

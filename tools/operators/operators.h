@@ -180,6 +180,7 @@ int64_t broadcast_at(const operand *x, int rank, const int64_t *index);
 #define ROW_LISTS(X)                                                                                                   \
     X(pointwise)                                                                                                       \
     X(products)                                                                                                        \
+    X(contractions)                                                                                                    \
     X(convolutions)                                                                                                    \
     X(transposed) X(reductions) X(statistics) X(rows) X(norms) X(losses) X(attention) X(indexing) X(shapes) X(moves)
 typedef struct row_list {
