@@ -194,6 +194,15 @@ TSR_API tsr_tensor *tsr_conv_transpose2d(tsr_tensor *x, tsr_tensor *weight, tsr_
 TSR_API tsr_tensor *tsr_conv_transpose3d(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias,
                                          const tsr_conv_transpose3d_options *options);
 
+/* ---- recurrent cells: what follows the two products of a step, floats of one dtype ------------------------------------- */
+
+/* x and h [.., 4 hidden] are the products of the input and of the state with their weights, biases included, as gates i, f, g, o; c [.., hidden]:
+ * c_next = sigmoid(f) c + sigmoid(i) tanh(g), h_next = sigmoid(o) tanh(c_next), f being x_f + h_f and so on. Both are required. (torch.nn.LSTMCell.) */
+TSR_API tsr_status tsr_lstm_cell(tsr_tensor *x, tsr_tensor *h, tsr_tensor *c, tsr_tensor **h_next, tsr_tensor **c_next);
+/* x and h [.., 3 hidden] likewise, as gates r, z, n; state [.., hidden]: n = tanh(x_n + sigmoid(r) h_n), and (1 - sigmoid(z)) n + sigmoid(z) state.
+ * (torch.nn.GRUCell.) */
+TSR_API tsr_tensor *tsr_gru_cell(tsr_tensor *x, tsr_tensor *h, tsr_tensor *state);
+
 /* ---- pooling: x [n, c, h, w], floats ---------------------------------------------------------------------------- */
 
 typedef struct tsr_pool2d_options {

@@ -182,7 +182,8 @@ int64_t broadcast_at(const operand *x, int rank, const int64_t *index);
     X(products)                                                                                                        \
     X(contractions)                                                                                                    \
     X(convolutions)                                                                                                    \
-    X(transposed) X(reductions) X(statistics) X(rows) X(norms) X(losses) X(attention) X(indexing) X(shapes) X(moves)
+    X(transposed)                                                                                                      \
+    X(recurrent) X(reductions) X(statistics) X(rows) X(norms) X(losses) X(attention) X(indexing) X(shapes) X(moves)
 typedef struct row_list {
     const operator_row *rows;
     size_t count;
