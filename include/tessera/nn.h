@@ -20,6 +20,19 @@ TSR_API tsr_module *tsr_linear_create(tsr_device *device, int64_t in, int64_t ou
 /* weight [out, in / groups, kh, kw] and bias from U(-1/√fan, 1/√fan), fan = in / groups · kh · kw. NULL options: defaults. */
 TSR_API tsr_module *tsr_conv2d_create(tsr_device *device, int64_t in, int64_t out, int64_t kernel_height,
                                       int64_t kernel_width, const tsr_conv2d_options *options, bool bias);
+/* Likewise of one dimension, and of three: kernel holds depth, height, width. */
+TSR_API tsr_module *tsr_conv1d_create(tsr_device *device, int64_t in, int64_t out, int64_t kernel,
+                                      const tsr_conv1d_options *options, bool bias);
+TSR_API tsr_module *tsr_conv3d_create(tsr_device *device, int64_t in, int64_t out, const int64_t *kernel,
+                                      const tsr_conv3d_options *options, bool bias);
+/* Transposed: weight [in, out / groups, ..], fan = out / groups · the kernel's sizes. */
+TSR_API tsr_module *tsr_conv_transpose1d_create(tsr_device *device, int64_t in, int64_t out, int64_t kernel,
+                                                const tsr_conv_transpose1d_options *options, bool bias);
+TSR_API tsr_module *tsr_conv_transpose2d_create(tsr_device *device, int64_t in, int64_t out, int64_t kernel_height,
+                                                int64_t kernel_width, const tsr_conv_transpose2d_options *options,
+                                                bool bias);
+TSR_API tsr_module *tsr_conv_transpose3d_create(tsr_device *device, int64_t in, int64_t out, const int64_t *kernel,
+                                                const tsr_conv_transpose3d_options *options, bool bias);
 TSR_API tsr_module *tsr_max_pool2d_create(const tsr_pool2d_options *options);
 TSR_API tsr_module *tsr_avg_pool2d_create(const tsr_pool2d_options *options);
 /* weight 1, bias 0, running_mean 0, running_var 1 (buffers, not parameters). momentum 0 means 0.1, epsilon 0 means 1e-5. */
@@ -30,6 +43,24 @@ TSR_API tsr_module *tsr_layer_norm_create(tsr_device *device, int rank, const in
 /* Indices [..] → [.., width]: weight [count, width] from the normal distribution; row padding_idx (negative: none) is 0 and gets no
  * gradient. */
 TSR_API tsr_module *tsr_embedding_create(tsr_device *device, int64_t count, int64_t width, int64_t padding_idx);
+/* torch.nn.LSTM and GRU (Hochreiter and Schmidhuber 1997; Cho et al. 2014). x [steps, n, in] → [steps, n, directions · hidden]. Parameters of
+ * layer k: weight_ih_lk [gates · hidden, its inputs], weight_hh_lk [gates · hidden, hidden], bias_ih_lk, bias_hh_lk [gates · hidden], with _reverse behind
+ * them for the second direction, all from U(-1/√hidden, 1/√hidden); gates i, f, g, o or r, z, n. */
+typedef struct tsr_recurrent_options {
+    int layers; /* 0 means 1 */
+    bool no_bias;
+    bool batch_first;   /* x and the result are [n, steps, ..]; states never are */
+    bool bidirectional; /* a second direction, from the last step to the first; its outputs stand behind the others */
+    double dropout;     /* of what goes from a layer to the next, in training */
+} tsr_recurrent_options;
+TSR_API tsr_module *tsr_lstm_create(tsr_device *device, int64_t in, int64_t hidden,
+                                    const tsr_recurrent_options *options);
+TSR_API tsr_module *tsr_gru_create(tsr_device *device, int64_t in, int64_t hidden,
+                                   const tsr_recurrent_options *options);
+/* tsr_forward with states [layers · directions, n, hidden]: h0 and c0 (LSTM) at first, NULL for zeros; the last ones to *h and *c, either of which
+ * may be NULL, as may y. All three are new tensors in the scope. */
+TSR_API tsr_status tsr_recurrent_forward(tsr_module *module, tsr_tensor *x, tsr_tensor *h0, tsr_tensor *c0,
+                                         tsr_tensor **y, tsr_tensor **h, tsr_tensor **c);
 TSR_API tsr_module *tsr_dropout_create(double p);
 TSR_API tsr_module *tsr_relu_create(void);
 TSR_API tsr_module *tsr_leaky_relu_create(double slope);

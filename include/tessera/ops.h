@@ -134,6 +134,14 @@ TSR_API tsr_tensor *tsr_outer(tsr_tensor *a, tsr_tensor *b);
 /* The sum of a [n] times b [n] → a scalar; floats, as matmul. */
 TSR_API tsr_tensor *tsr_dot(tsr_tensor *a, tsr_tensor *b);
 
+/* Einstein's summation of 1 to 16 operands: "ij,jk->ik" names their dimensions by letters; the result has those behind the arrow, and sums over
+ * the others. Without an arrow: those that occur once, in the order of the alphabet (A before a). A letter twice in an operand is its diagonal;
+ * "..." stands for the dimensions left, from the last on, and comes first in a result without an arrow. A size of 1 broadcasts. floats; two
+ * operands are one batched matmul, more are taken from left to right. (torch.einsum.) By name: one or two operands, the labels being numbers from
+ * 0 to 59 in the lists `a`, `b` and `out`.
+ * Errors: a letter that stands for different sizes, a result with an unknown or repeated letter, a number of terms that is not the operands'. */
+TSR_API tsr_tensor *tsr_einsum(const char *equation, tsr_tensor *const *operands, int count);
+
 typedef struct tsr_conv1d_options {
     int64_t stride;   /* 0 means 1 */
     int64_t padding;  /* zeros on both sides */
@@ -152,6 +160,48 @@ typedef struct tsr_conv2d_options {
 /* Cross-correlation. x [n, c, h, w], weight [o, c / groups, kh, kw], bias [o] or NULL → [n, o, oh, ow] with
  * oh = floor((h + 2 padding - dilation (kh - 1) - 1) / stride) + 1. floats, accumulated in f32. NULL options: all defaults. */
 TSR_API tsr_tensor *tsr_conv2d(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias, const tsr_conv2d_options *options);
+
+typedef struct tsr_conv3d_options {
+    int64_t stride[3];   /* depth, height, width; 0 means 1 */
+    int64_t padding[3];  /* zeros on both sides */
+    int64_t dilation[3]; /* 0 means 1 */
+    int64_t groups;      /* 0 means 1 */
+} tsr_conv3d_options;
+/* Cross-correlation. x [n, c, d, h, w], weight [o, c / groups, kd, kh, kw], bias [o] or NULL → [n, o, od, oh, ow], sizes as conv2d's. The
+ * depth's taps become channels of a conv2d: kd copies of x for the time of the call. */
+TSR_API tsr_tensor *tsr_conv3d(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias, const tsr_conv3d_options *options);
+
+typedef struct tsr_conv_transpose1d_options {
+    int64_t stride;         /* 0 means 1 */
+    int64_t padding;        /* what is cut off at both ends */
+    int64_t output_padding; /* how much longer at the end; less than stride or dilation */
+    int64_t dilation;       /* 0 means 1 */
+    int64_t groups;         /* 0 means 1 */
+} tsr_conv_transpose1d_options;
+typedef struct tsr_conv_transpose2d_options {
+    int64_t stride[2], padding[2], output_padding[2], dilation[2], groups;
+} tsr_conv_transpose2d_options;
+typedef struct tsr_conv_transpose3d_options {
+    int64_t stride[3], padding[3], output_padding[3], dilation[3], groups;
+} tsr_conv_transpose3d_options;
+/* The gradient of the convolution by its image, as an operator. x [n, c, ..], weight [c, o / groups, ..], bias [o] or NULL → [n, o, ..], of size
+ * (s - 1) stride - 2 padding + dilation (k - 1) + output_padding + 1 along each dimension, at least 1. floats, accumulated in f32.
+ * (torch.nn.functional.conv_transpose2d.) */
+TSR_API tsr_tensor *tsr_conv_transpose1d(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias,
+                                         const tsr_conv_transpose1d_options *options);
+TSR_API tsr_tensor *tsr_conv_transpose2d(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias,
+                                         const tsr_conv_transpose2d_options *options);
+TSR_API tsr_tensor *tsr_conv_transpose3d(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias,
+                                         const tsr_conv_transpose3d_options *options);
+
+/* ---- recurrent cells: what follows the two products of a step, floats of one dtype ------------------------------------- */
+
+/* x and h [.., 4 hidden] are the products of the input and of the state with their weights, biases included, as gates i, f, g, o; c [.., hidden]:
+ * c_next = sigmoid(f) c + sigmoid(i) tanh(g), h_next = sigmoid(o) tanh(c_next), f being x_f + h_f and so on. Both are required. (torch.nn.LSTMCell.) */
+TSR_API tsr_status tsr_lstm_cell(tsr_tensor *x, tsr_tensor *h, tsr_tensor *c, tsr_tensor **h_next, tsr_tensor **c_next);
+/* x and h [.., 3 hidden] likewise, as gates r, z, n; state [.., hidden]: n = tanh(x_n + sigmoid(r) h_n), and (1 - sigmoid(z)) n + sigmoid(z) state.
+ * (torch.nn.GRUCell.) */
+TSR_API tsr_tensor *tsr_gru_cell(tsr_tensor *x, tsr_tensor *h, tsr_tensor *state);
 
 /* ---- pooling: x [n, c, h, w], floats ---------------------------------------------------------------------------- */
 

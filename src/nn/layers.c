@@ -32,36 +32,6 @@ tsr_module *tsr_linear_create(tsr_device *device, int64_t in, int64_t out, bool 
     return module_finished(m, status);
 }
 
-/* ---- conv2d ---- */
-
-static tsr_tensor *conv2d_forward(void *context, tsr_module *self, tsr_tensor *x)
-{
-    return tsr_conv2d(x, module_own_parameter(self, 0), module_own_parameter(self, 1), context);
-}
-
-tsr_module *tsr_conv2d_create(tsr_device *device, int64_t in, int64_t out, int64_t kernel_height, int64_t kernel_width,
-                              const tsr_conv2d_options *options, bool bias)
-{
-    tsr_conv2d_options o = options == NULL ? (tsr_conv2d_options){.groups = 1} : *options;
-    if (o.groups == 0)
-        o.groups = 1;
-    if (in < 1 || out < 1 || kernel_height < 1 || kernel_width < 1 || o.groups < 1 || in % o.groups != 0 ||
-        out % o.groups != 0) {
-        fail(TSR_INVALID_ARGUMENT,
-             "conv2d: %lld to %lld channels in %lld groups with a %lld×%lld kernel; sizes must be at "
-             "least 1 and the groups divide the channels",
-             (long long)in, (long long)out, (long long)o.groups, (long long)kernel_height, (long long)kernel_width);
-        return NULL;
-    }
-    tsr_module *m = module_create_with("conv2d", conv2d_forward, &o, sizeof o);
-    const double bound = 1.0 / sqrt((double)(in / o.groups) * (double)kernel_height * (double)kernel_width);
-    tsr_status status =
-        module_add_uniform(m, "weight", device, 4, (int64_t[]){out, in / o.groups, kernel_height, kernel_width}, bound);
-    if (status == TSR_OK && bias)
-        status = module_add_uniform(m, "bias", device, 1, &out, bound);
-    return module_finished(m, status);
-}
-
 /* ---- pools ---- */
 
 static tsr_tensor *max_pool2d_forward(void *context, tsr_module *self, tsr_tensor *x)

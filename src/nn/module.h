@@ -33,13 +33,13 @@ struct tsr_module {
 
 /* A module whose context is a copy of `size` bytes at `options`, freed with it. */
 tsr_module *module_create_with(const char *kind, tsr_forward_fn *forward, const void *options, size_t size);
+/* A module whose registration failed is destroyed, and NULL; its message stands. */
+tsr_module *module_finished(tsr_module *module, tsr_status status);
 /* An f32 parameter from U(-bound, bound), from the device's seed and a stream of its own, made on the host. */
 tsr_status module_add_uniform(tsr_module *module, const char *name, tsr_device *device, int rank, const int64_t *shape,
                               double bound);
 /* Likewise from the normal distribution. */
 tsr_status module_add_normal(tsr_module *module, const char *name, tsr_device *device, int rank, const int64_t *shape);
-/* m; where its registration failed it is destroyed, NULL, and the message stands. */
-tsr_module *module_finished(tsr_module *m, tsr_status status);
 /* Whether it is a container of tsr_sequential_create. */
 bool sequential_is(const tsr_module *module);
 tsr_tensor *module_own_parameter(const tsr_module *module, size_t index); /* NULL where there are fewer */

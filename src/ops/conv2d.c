@@ -9,6 +9,10 @@
 #include "tessera/ops.h"
 
 enum { STRIDE, PADDING, DILATION, GROUPS };
+#define CONV2D_ATTRS(o)                                                                                                \
+    ATTRS({.list = {(o).stride[0], (o).stride[1]}, .count = 2},                                                        \
+          {.list = {(o).padding[0], (o).padding[1]}, .count = 2},                                                      \
+          {.list = {(o).dilation[0], (o).dilation[1]}, .count = 2}, A_INT((o).groups))
 
 static bool pair(const attr_value *a, int64_t initial, int64_t *out, const char *what)
 {
@@ -81,16 +85,9 @@ static bool geometry(const op_output *x, const op_output *w, const attr_value *a
     return true;
 }
 
-static op_output spec_of(const tensor *t)
-{
-    op_output spec = {.dtype = t->dtype, .rank = t->rank};
-    memcpy(spec.shape, t->shape, sizeof spec.shape);
-    return spec;
-}
-
 static bool conv2d_infer(const op_call *call, op_output *out)
 {
-    const op_output x = spec_of(call->in[0]), w = spec_of(call->in[1]);
+    const op_output x = op_spec_of(call->in[0]), w = op_spec_of(call->in[1]);
     const tensor *bias = call->in_count > 2 ? call->in[2] : NULL;
     conv2d g;
     if (!geometry(&x, &w, call->attr, &g))
@@ -123,7 +120,7 @@ static tensor *prepared(tensor *t, bool widen)
 
 static bool run_conv2d(const op_call *call)
 {
-    const op_output xs = spec_of(call->in[0]), ws = spec_of(call->in[1]);
+    const op_output xs = op_spec_of(call->in[0]), ws = op_spec_of(call->in[1]);
     conv2d g;
     if (!geometry(&xs, &ws, call->attr, &g))
         return false;
@@ -151,19 +148,30 @@ static bool conv2d_run(const op_call *call)
 /* A gradient in the dtype in which it is computed, then in the one that is wanted. */
 typedef bool grad_fn(tsr_device *device, const conv2d *g, tensor *dy, tensor *other, tensor *out);
 
-static tensor *gradient(grad_fn *f, const op_record *r, conv2d g, tensor *dy, tensor *other, const op_output *spec,
-                        bool widen)
+static tensor *gradient(grad_fn *f, tsr_device *device, conv2d g, tensor *dy, tensor *other, const op_output *spec)
 {
+    /* What is summed up from several products is kept in f32 until it is complete, so it is computed in f32 altogether. */
+    const bool widen = is_16(g.dtype);
     if (g.n == 0 || g.o == 0 || g.oh * g.ow == 0)
-        return tsr_zeros(r->device, spec->dtype, spec->rank, spec->shape);
+        return tsr_zeros(device, spec->dtype, spec->rank, spec->shape);
     if (widen)
         g.dtype = TSR_F32;
     dy = prepared(dy, widen);
     other = prepared(other, widen);
-    tensor *out = tsr_empty(r->device, g.dtype, spec->rank, spec->shape);
-    if (dy == NULL || other == NULL || out == NULL || (out->numel > 0 && !f(r->device, &g, dy, other, out)))
+    tensor *out = tsr_empty(device, g.dtype, spec->rank, spec->shape);
+    if (dy == NULL || other == NULL || out == NULL || (out->numel > 0 && !f(device, &g, dy, other, out)))
         return NULL;
     return widen ? tsr_cast(out, spec->dtype) : out;
+}
+
+static tensor *gradient_x(tsr_device *device, const conv2d *g, tensor *dy, tensor *w, const op_output *spec)
+{
+    return gradient(is_direct(device) ? conv2d_direct_grad_x : conv2d_columns_grad_x, device, *g, dy, w, spec);
+}
+
+static tensor *gradient_w(tsr_device *device, const conv2d *g, tensor *dy, tensor *x, const op_output *spec)
+{
+    return gradient(is_direct(device) ? conv2d_direct_grad_w : conv2d_columns_grad_w, device, *g, dy, x, spec);
 }
 
 static bool conv2d_backward(const op_record *r, tensor *const *dy, tensor **dx)
@@ -171,13 +179,9 @@ static bool conv2d_backward(const op_record *r, tensor *const *dy, tensor **dx)
     conv2d g;
     if (!geometry(&r->in_spec[0], &r->in_spec[1], r->attr, &g))
         return false;
-    /* What is summed up from several products is kept in f32 until it is complete, so it is computed in f32 altogether. */
-    const bool direct = is_direct(r->device), widen = is_16(g.dtype);
-    if (r->needs[0] && (dx[0] = gradient(direct ? conv2d_direct_grad_x : conv2d_columns_grad_x, r, g, dy[0], r->in[1],
-                                         &r->in_spec[0], widen)) == NULL)
+    if (r->needs[0] && (dx[0] = gradient_x(r->device, &g, dy[0], r->in[1], &r->in_spec[0])) == NULL)
         return false;
-    if (r->needs[1] && (dx[1] = gradient(direct ? conv2d_direct_grad_w : conv2d_columns_grad_w, r, g, dy[0], r->in[0],
-                                         &r->in_spec[1], widen)) == NULL)
+    if (r->needs[1] && (dx[1] = gradient_w(r->device, &g, dy[0], r->in[0], &r->in_spec[1])) == NULL)
         return false;
     if (r->needs[2] && (dx[2] = tsr_sum(dy[0], (int[]){0, 2, 3}, 3, false)) == NULL)
         return false;
@@ -205,11 +209,32 @@ const op_row op_conv2d = {
 tsr_tensor *tsr_conv2d(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias, const tsr_conv2d_options *options)
 {
     const tsr_conv2d_options o = options != NULL ? *options : (tsr_conv2d_options){.groups = 1};
-    const attr_value attrs[OP_MAX_ATTRS] = {{.list = {o.stride[0], o.stride[1]}, .count = 2},
-                                            {.list = {o.padding[0], o.padding[1]}, .count = 2},
-                                            {.list = {o.dilation[0], o.dilation[1]}, .count = 2},
-                                            {.i = o.groups}};
-    return OP1(op_conv2d, attrs, x, weight, bias);
+    return OP1(op_conv2d, CONV2D_ATTRS(o), x, weight, bias);
+}
+
+static op_output spec_4(tsr_dtype dtype, const int64_t *shape)
+{
+    op_output spec = {.dtype = dtype, .rank = 4};
+    memcpy(spec.shape, shape, 4 * sizeof *shape);
+    return spec;
+}
+
+tensor *conv2d_grad_x(tensor *dy, tensor *w, const int64_t *x_shape, tsr_dtype dtype, const tsr_conv2d_options *o)
+{
+    if (dy == NULL || w == NULL)
+        return NULL;
+    const op_output x = spec_4(dy->dtype, x_shape), ws = op_spec_of(w), out = spec_4(dtype, x_shape);
+    conv2d g;
+    return geometry(&x, &ws, CONV2D_ATTRS(*o), &g) ? gradient_x(dy->storage->device, &g, dy, w, &out) : NULL;
+}
+
+tensor *conv2d_grad_w(tensor *dy, tensor *x, const int64_t *w_shape, tsr_dtype dtype, const tsr_conv2d_options *o)
+{
+    if (dy == NULL || x == NULL)
+        return NULL;
+    const op_output xs = op_spec_of(x), w = spec_4(x->dtype, w_shape), out = spec_4(dtype, w_shape);
+    conv2d g;
+    return geometry(&xs, &w, CONV2D_ATTRS(*o), &g) ? gradient_w(dy->storage->device, &g, dy, x, &out) : NULL;
 }
 
 bool part_sum_run(tsr_device *device, const part_sum *s, tensor *x, tensor *y)

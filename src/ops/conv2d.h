@@ -6,6 +6,7 @@
 #define TESSERA_OPS_CONV2D_H
 
 #include "tensor/tensor.h"
+#include "tessera/ops.h"
 
 typedef struct conv2d {
     tsr_dtype dtype;
@@ -33,6 +34,13 @@ bool conv2d_columns(tsr_device *device, const conv2d *g, tensor *x, tensor *w, t
 bool conv2d_columns_grad_x(tsr_device *device, const conv2d *g, tensor *dy, tensor *w, tensor *dx);
 /* f32 and f64: sums over images go through partial results of the dtype. */
 bool conv2d_columns_grad_w(tsr_device *device, const conv2d *g, tensor *dy, tensor *x, tensor *dw);
+
+/* The gradients as operators of their own, of operands with any strides: d x of `x_shape`, d weight of `w_shape`, in `dtype` (f32 where dy has 16
+ * bits, or dy's). NULL after fail(). */
+tensor *conv2d_grad_x(tensor *dy, tensor *w, const int64_t *x_shape, tsr_dtype dtype,
+                      const tsr_conv2d_options *options);
+tensor *conv2d_grad_w(tensor *dy, tensor *x, const int64_t *w_shape, tsr_dtype dtype,
+                      const tsr_conv2d_options *options);
 
 /* y[z, r, c] = the sum over i < parts of x[i, z, r, c], in order. */
 typedef struct part_sum {

@@ -167,7 +167,7 @@ static bool outputs_empty(const op_call *call)
     return true;
 }
 
-static op_output spec_of(const tensor *t)
+op_output op_spec_of(const tensor *t)
 {
     op_output spec = {.dtype = t->dtype, .rank = t->rank};
     memcpy(spec.shape, t->shape, sizeof spec.shape);
@@ -200,7 +200,7 @@ static bool compose(op_call *call, tensor *const *given)
         ok = made[i] != NULL;
         call->out[i] = ok ? tsr_keep(made[i]) : NULL;
         if (ok)
-            spec[i] = spec_of(made[i]);
+            spec[i] = op_spec_of(made[i]);
     }
     tsr_scope_end();
     return ok && check_given(call, spec, given);

@@ -15,7 +15,8 @@
     X(rotary_embedding) X(embedding) X(index_select) X(index_add) X(gather) X(scatter) X(scatter_add) \
     X(squeeze) X(unsqueeze) X(narrow) X(split) X(chunk) X(cat) X(stack) X(repeat) X(roll) X(pad) X(flip) \
     X(tril) X(triu) X(sort) X(topk) X(one_hot) X(take_along_dim) X(resample) X(interpolate) \
-    X(adaptive_avg_pool2d) X(conv1d) X(max_pool1d) X(avg_pool1d) X(outer) X(dot)
+    X(adaptive_avg_pool2d) X(conv1d) X(max_pool1d) X(avg_pool1d) X(outer) X(dot) \
+    X(conv3d) X(conv_transpose1d) X(conv_transpose2d) X(conv_transpose3d) X(einsum) X(lstm_cell) X(gru_cell)
 /* clang-format on */
 
 #define DECLARE(name) extern const op_row op_##name;

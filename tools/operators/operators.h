@@ -181,7 +181,7 @@ int64_t broadcast_at(const operand *x, int rank, const int64_t *index);
 /* The families: the rows of one are neighbours. */
 /* clang-format off */
 #define ROW_LISTS(X) \
-    X(pointwise) X(bits) X(products) X(lines) X(convolutions) X(reductions) X(statistics) X(losses) X(rows) X(norms) X(attention) \
+    X(pointwise) X(bits) X(products) X(contractions) X(lines) X(transposed) X(convolutions) X(recurrent) X(reductions) X(statistics) X(losses) X(rows) X(norms) X(attention) \
     X(indexing) X(sorting) X(resampling) X(shapes) X(moves)
 /* clang-format on */
 typedef struct row_list {
