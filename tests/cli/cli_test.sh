@@ -425,7 +425,7 @@ plain() {
 
 # record DEVICE MODEL [KEY]: a recording of its first step in $work/trace; KEY: that kernel spoils its result.
 record() {
-    TESSERA_KERNEL_FAULT="$1 ${3:-}" run 0 train mnist --model "$2" --steps 1 --budget 1 --batch 32 --device "$1" --trace "$work/trace"
+    TESSERA_KERNEL_FAULT="$1 ${3:-}" run 0 train mnist --model "$2" --steps 1 --budget 1 --batch 32 --device "$1" --trace "$work/trace" --trace-tensors
 }
 
 # parts OP PHASE: the recording and the processor's part there.
@@ -445,6 +445,7 @@ diff() {
     for model in mlp cnn; do
         record cpu:0 $model
         mv "$work/trace" "$work/cpu.trace"
+        mv "$work/trace.0.safetensors" "$work/cpu.trace.0.safetensors"
         for device in opencl:0 vulkan:0; do
             grep -q "\"$device\"" "$work/devices.json" || { echo "skipped: there is no $device"; continue; }
             record $device $model
@@ -462,10 +463,16 @@ diff() {
                 parts relu forward
                 record $device mlp unary_grad/relu/f32
                 parts relu backward
+                is recomputed.0.wrong false
+                is recomputed.1.wrong true
+                holds_between recomputed.1.value 1.0019 1.002
+                says "this one is wrong"
                 ;;
             vulkan:0,mlp)
                 record $device mlp cross_entropy_grad/f32/i64
                 parts cross_entropy backward
+                is recomputed.0.wrong false
+                is recomputed.1.wrong true
                 ;;
             *,cnn)
                 record $device cnn max_pool/f32
