@@ -1,5 +1,5 @@
 #!/bin/sh
-# Tests of the `tessera` command: cli_test.sh PART TESSERA JSON_CHECK, part usage, devices, compare, train, diff or terminal.
+# Tests of the `tessera` command: cli_test.sh PART TESSERA JSON_CHECK, part usage, devices, compare, train, diff, bench or terminal.
 set -u
 part=$1 tessera=$2 json_check=$3
 work=$(mktemp -d "${TMPDIR:-/tmp}/tessera-cli-XXXXXX")
@@ -59,7 +59,7 @@ usage() {
     run 0 help
     run 0 --version
     grep -qE '^tessera [0-9]+\.[0-9]+\.[0-9]+$' "$work/out" || bad "--version: no version"
-    for c in devices compare diff train; do
+    for c in bench devices compare diff train; do
         run 0 help $c
         says "Usage: tessera $c"
         cp "$work/out" "$work/help"
@@ -426,7 +426,7 @@ plain() {
 
 # record DEVICE MODEL [KEY]: a recording of its first step in $work/trace; KEY: that kernel spoils its result.
 record() {
-    TESSERA_KERNEL_FAULT="$1 ${3:-}" run 0 train mnist --model "$2" --steps 1 --budget 1 --batch 32 --device "$1" --trace "$work/trace"
+    TESSERA_KERNEL_FAULT="$1 ${3:-}" run 0 train mnist --model "$2" --steps 1 --budget 1 --batch 32 --device "$1" --trace "$work/trace" --trace-tensors
 }
 
 # parts OP PHASE: the recording and the processor's part there.
@@ -446,6 +446,7 @@ diff() {
     for model in mlp cnn; do
         record cpu:0 $model
         mv "$work/trace" "$work/cpu.trace"
+        mv "$work/trace.0.safetensors" "$work/cpu.trace.0.safetensors"
         for device in opencl:0 vulkan:0; do
             grep -q "\"$device\"" "$work/devices.json" || { echo "skipped: there is no $device"; continue; }
             record $device $model
@@ -463,10 +464,16 @@ diff() {
                 parts relu forward
                 record $device mlp unary_grad/relu/f32
                 parts relu backward
+                is recomputed.0.wrong false
+                is recomputed.1.wrong true
+                holds_between recomputed.1.value 1.0019 1.002
+                says "this one is wrong"
                 ;;
             vulkan:0,mlp)
                 record $device mlp cross_entropy_grad/f32/i64
                 parts cross_entropy backward
+                is recomputed.0.wrong false
+                is recomputed.1.wrong true
                 ;;
             *,cnn)
                 record $device cnn max_pool/f32
@@ -505,6 +512,64 @@ diff() {
     complains "--trace FILE"
     run 2 train mnist --trace "$work/x" --lockstep 1
     complains "on one device"
+}
+
+# holds PATH LOW HIGH: a number between them.
+holds_between() {
+    value "$1" | awk -v low="$2" -v high="$3" '!($1 + 0 >= low && $1 + 0 <= high) { exit 1 }' ||
+        bad "$what: $1 is $(value "$1"), not between $2 and $3"
+}
+
+bench() {
+    # Each operator has operands that it takes, and a derivative where the table says so.
+    run 0 bench ops --device cpu --size 4096 --seconds 0.001 --dtype f32,i32 --json "$work/run.json"
+    says "cpu:0: "
+    says "OF ROOF"
+    [ "$(value results.#)" -ge 250 ] || bad "$what: too few results"
+    i=0
+    while [ $i -lt "$(value results.#)" ]; do
+        [ "$(value results.$i.error)" = null ] || bad "$what: $(value results.$i.what): $(value results.$i.error)"
+        i=$((i + 9))
+    done
+    grep '"error": "' "$work/run.json" && bad "$what: an operator failed"
+
+    # A copy's, a product's and an addition's figures from what they are.
+    run 0 bench ops --device cpu --size 1048576 --seconds 0.01 --ops '^(add|matmul|reshape)$' --json "$work/run.json"
+    is devices.0.id '"cpu:0"'
+    is devices.0.error null
+    holds_between devices.0.copy_gbytes_per_second 0.05 10000
+    holds_between devices.0.product_gflops.f32 0.05 1000000
+    is results.# 6
+    is results.0.what '"add"'
+    is results.0.route '"forward"'
+    is results.0.operands '"[1048576] [1048576]"'
+    is results.0.bytes 12582912.0
+    is results.0.flops 1048576.0
+    is results.1.route '"backward"'
+    is results.1.bytes 12582912.0
+    is results.2.what '"matmul"'
+    is results.2.flops 134217728.0
+    is results.2.bytes 4718592.0
+    is results.3.flops 268435456.0
+    is results.4.what '"reshape"'
+    is results.4.bytes 0.0
+    for i in 0 1 2 3; do
+        holds_between results.$i.seconds 1e-9 100
+        holds_between results.$i.ratio 1e-9 1e9
+        [ "$(value results.$i.runs)" -ge 3 ] || bad "$what: too few runs"
+    done
+
+    run 2 bench
+    complains "tessera bench ops"
+    run 2 bench gemm
+    run 2 bench ops --ops '('
+    complains "--ops"
+    run 2 bench ops --ops nosuchoperator
+    complains "no operator"
+    run 2 bench ops --dtype f31
+    complains "f31"
+    run 3 bench ops --device nonsense --ops '^add$'
+    silent
 }
 
 terminal() {

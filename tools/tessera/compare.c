@@ -2,7 +2,6 @@
 #include "compare.h"
 
 #include <math.h>
-#include <regex.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -13,6 +12,7 @@
 #include "operators/number.h"
 #include "progress.h"
 #include "report.h"
+#include "selection.h"
 
 #define FIELD(name) offsetof(compare_settings, name)
 static const option options[] = {
@@ -39,49 +39,6 @@ static void set_defaults(void *settings)
 
 /* ---- what is asked for -------------------------------------------------------------------------------------------- */
 
-typedef struct selection {
-    regex_t regex;
-    bool has_regex;
-    uint32_t dtypes;
-} selection;
-
-static bool take_dtypes(const char *list, uint32_t *mask)
-{
-    *mask = list == NULL ? UINT32_MAX : 0;
-    while (list != NULL) {
-        char name[16];
-        tsr_dtype dtype;
-        const size_t length = strcspn(list, ",");
-        snprintf(name, sizeof name, "%.*s", (int)(length < sizeof name ? length : sizeof name - 1), list);
-        if (!tsr_dtype_parse(name, &dtype)) {
-            complain("--dtype: there is no dtype '%s'; they are f32 f16 bf16 f64 i32 i64 u8 bool", name);
-            return false;
-        }
-        *mask |= 1u << dtype;
-        list = list[length] == '\0' ? NULL : list + length + 1;
-    }
-    return true;
-}
-
-static bool take_regex(const char *pattern, selection *s)
-{
-    if (pattern == NULL)
-        return true;
-    const int code = regcomp(&s->regex, pattern, REG_EXTENDED | REG_NOSUB);
-    if (code != 0) {
-        char why[256];
-        regerror(code, &s->regex, why, sizeof why);
-        complain("--ops %s: %s", pattern, why);
-        return false;
-    }
-    return s->has_regex = true;
-}
-
-static bool wanted(const selection *s, const operator_row *row)
-{
-    return (row->dtypes & s->dtypes) != 0 && (!s->has_regex || regexec(&s->regex, row->name, 0, NULL, 0) == 0);
-}
-
 /* visit(context, row, dtype, sample, number) for each sample that is asked for, until it returns false. */
 typedef bool visit_sample(void *context, const operator_row *row, tsr_dtype dtype, const op_sample *sample,
                           size_t number);
@@ -92,7 +49,7 @@ static bool visit_all(const compare_settings *settings, const selection *s, visi
     for (size_t i = 0; i < operator_count(); i++) {
         const operator_row *row = operator_at(i);
         for (tsr_dtype d = 0; d < TSR_DTYPE_COUNT; d++) {
-            if (!wanted(s, row) || (row->dtypes & s->dtypes & 1u << d) == 0)
+            if (!selection_has(s, row) || (row->dtypes & s->dtypes & 1u << d) == 0)
                 continue;
             samples_of(row, d, &list);
             for (size_t k = 0; k < list.count; k++)
@@ -305,8 +262,10 @@ static int run(const void *settings, const char *subject)
     if (to_stdout(s->json) + to_stdout(s->junit) + to_stdout(s->html) > 1)
         return complain("only one of --json, --junit and --html can go to standard output");
     if (!report_writable("json", s->json) || !report_writable("junit", s->junit) || !report_writable("html", s->html) ||
-        !take_dtypes(s->dtypes, &selected.dtypes) || !take_regex(s->ops, &selected))
+        !selection_take(&selected, s->ops, s->dtypes)) {
+        selection_free(&selected);
         return EXIT_USAGE;
+    }
     comparison *c = host_alloc_zeroed(1, sizeof *c);
     int status = EXIT_USAGE;
     if (c == NULL) {
@@ -319,8 +278,7 @@ static int run(const void *settings, const char *subject)
         host_free(c->records);
     }
     host_free(c);
-    if (selected.has_regex)
-        regfree(&selected.regex);
+    selection_free(&selected);
     return status;
 }
 

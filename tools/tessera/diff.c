@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "arbiter.h"
 #include "base/json.h"
 #include "base/memory.h"
 #include "command.h"
@@ -25,6 +26,7 @@ typedef struct diff_job {
     const diff_settings *settings;
     recording sides[2];
     comparison_result result;
+    arbitration again[2]; /* of where they part first, computed again from each one's operands */
 } diff_job;
 
 static const char *const names[] = {"A", "B"};
@@ -108,6 +110,33 @@ static void print_values(const diff_job *j, const difference *d, FILE *out)
         fprintf(out, "None of the elements that were sampled differs.\n");
 }
 
+/* Whether that recording's result errs by more than its rounding explains; false too where it was not computed again. */
+static bool errs(const diff_job *j, int side)
+{
+    return j->again[side].done && j->again[side].error > j->result.first.allowed.own;
+}
+
+static void print_again(const diff_job *j, FILE *out)
+{
+    if (!j->sides[0].tensors && !j->sides[1].tensors)
+        return;
+    fprintf(out, "Computed again in double precision, each from its own operands (%.3g may be rounding):\n",
+            j->result.first.allowed.own);
+    for (int i = 0; i < 2; i++) {
+        const arbitration *a = &j->again[i];
+        fprintf(out, "  %s ", names[i]);
+        if (!a->done) {
+            fprintf(out, "cannot be: %s\n", a->why);
+            continue;
+        }
+        fprintf(out, "errs by %.3g", a->error);
+        if (a->element >= 0)
+            fprintf(out, ", most at element %lld: %.9g for %.9g", (long long)a->element, a->value, a->expected);
+        fprintf(out, "%s%s%s\n", terminal_style(out, errs(j, i) ? STYLE_BAD : STYLE_GOOD),
+                errs(j, i) ? ": this one is wrong" : ": this one is right", terminal_style(out, STYLE_NONE));
+    }
+}
+
 static void print_result(const diff_job *j, FILE *out)
 {
     const comparison_result *r = &j->result;
@@ -131,6 +160,8 @@ static void print_result(const diff_job *j, FILE *out)
             fprintf(out, "%s\n", d->what);
         else
             print_values(j, d, out);
+        if (d->kind == DIFFERENCE_VALUES)
+            print_again(j, out);
     }
     if (r->unjudged > 0)
         fprintf(out, "%zu results were not judged: too little is known of what they were made of.\n", r->unjudged);
@@ -190,6 +221,22 @@ static void put_difference(json *j, const diff_job *job, const difference *d)
     json_end_object(j);
 }
 
+static void put_again(json *j, const diff_job *job, int side)
+{
+    const arbitration *a = &job->again[side];
+    if (!a->done) {
+        json_null(j);
+        return;
+    }
+    json_begin_object(j);
+    json_put_double(j, "error", a->error);
+    json_put_bool(j, "wrong", errs(job, side));
+    json_put_int(j, "element", a->element);
+    json_put_double(j, "value", a->element >= 0 ? a->value : (double)NAN);
+    json_put_double(j, "expected", a->element >= 0 ? a->expected : (double)NAN);
+    json_end_object(j);
+}
+
 static bool write_json(const diff_job *job)
 {
     json j = {0};
@@ -218,6 +265,11 @@ static bool write_json(const diff_job *job)
     put_difference(&j, job, &job->result.first);
     json_key(&j, "nearest");
     put_difference(&j, job, &job->result.nearest);
+    json_key(&j, "recomputed");
+    json_begin_array(&j);
+    for (int i = 0; i < 2; i++)
+        put_again(&j, job, i);
+    json_end_array(&j);
     json_end_object(&j);
     const bool ok = report_write(&j, job->settings->json);
     json_free(&j);
@@ -232,6 +284,9 @@ static int run_job(diff_job *j)
         if (recording_read(&j->sides[i], j->settings->files[i]) != TSR_OK)
             return complain("%s", tsr_last_error());
     j->result = recordings_compare(&j->sides[0], &j->sides[1]);
+    const difference *d = &j->result.first;
+    for (int i = 0; i < 2 && d->kind == DIFFERENCE_VALUES; i++)
+        arbiter_recompute(&j->sides[i], j->settings->files[i], d->event, d->tensor, &j->again[i]);
     const bool machine = j->settings->json != NULL && strcmp(j->settings->json, "-") == 0;
     print_result(j, machine ? stderr : stdout);
     if (!write_json(j))
