@@ -10,6 +10,7 @@
 #include "tessera/checkpoint.h"
 #include "tessera/data.h"
 #include "tessera/device.h"
+#include "tessera/gpt.h"
 #include "tessera/io.h"
 #include "tessera/memory.h"
 #include "tessera/nn.h"

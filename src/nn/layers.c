@@ -165,7 +165,7 @@ tsr_module *tsr_embedding_create(tsr_device *device, int64_t count, int64_t widt
         return NULL;
     }
     tsr_module *m = module_create_with("embedding", embedding_forward, &padding_idx, sizeof padding_idx);
-    tsr_status status = module_add_normal(m, "weight", device, 2, (int64_t[]){count, width});
+    tsr_status status = module_add_normal(m, "weight", device, 2, (int64_t[]){count, width}, 1);
     if (status == TSR_OK && padding_idx >= 0)
         status = clear_row(m, padding_idx);
     return module_finished(m, status);

@@ -206,9 +206,18 @@ tsr_status module_add_uniform(tsr_module *m, const char *name, tsr_device *devic
     return add_drawn(m, name, device, rank, shape, next_uniform, bound);
 }
 
-tsr_status module_add_normal(tsr_module *m, const char *name, tsr_device *device, int rank, const int64_t *shape)
+tsr_status module_add_normal(tsr_module *m, const char *name, tsr_device *device, int rank, const int64_t *shape,
+                             double deviation)
 {
-    return add_drawn(m, name, device, rank, shape, next_normal, 1);
+    return add_drawn(m, name, device, rank, shape, next_normal, deviation);
+}
+
+tsr_status module_add_constant(tsr_module *m, const char *name, tsr_device *device, int rank, const int64_t *shape,
+                               double value)
+{
+    if (m == NULL || device == NULL)
+        return tsr_last_status() != TSR_OK ? tsr_last_status() : TSR_INVALID_ARGUMENT;
+    return tsr_module_add_parameter(m, name, tsr_keep(tsr_full(device, TSR_F32, rank, shape, value)));
 }
 
 tsr_tensor *module_own_parameter(const tsr_module *m, size_t index)

@@ -38,8 +38,12 @@ tsr_module *module_finished(tsr_module *module, tsr_status status);
 /* An f32 parameter from U(-bound, bound), from the device's seed and a stream of its own, made on the host. */
 tsr_status module_add_uniform(tsr_module *module, const char *name, tsr_device *device, int rank, const int64_t *shape,
                               double bound);
-/* Likewise from the normal distribution. */
-tsr_status module_add_normal(tsr_module *module, const char *name, tsr_device *device, int rank, const int64_t *shape);
+/* Likewise from the normal distribution of mean 0. */
+tsr_status module_add_normal(tsr_module *module, const char *name, tsr_device *device, int rank, const int64_t *shape,
+                             double deviation);
+/* Of one value. */
+tsr_status module_add_constant(tsr_module *module, const char *name, tsr_device *device, int rank, const int64_t *shape,
+                               double value);
 /* Whether it is a container of tsr_sequential_create. */
 bool sequential_is(const tsr_module *module);
 tsr_tensor *module_own_parameter(const tsr_module *module, size_t index); /* NULL where there are fewer */

@@ -1,0 +1,185 @@
+/* GPT-2 out of layers and operators. */
+#include "tessera/gpt.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/memory.h"
+#include "nn/module.h"
+#include "tensor/tensor.h"
+#include "tessera/autograd.h"
+#include "tessera/checkpoint.h"
+
+#define EPSILON   1e-5
+#define DEVIATION 0.02
+
+/* ---- a linear layer whose weight lies as published: [in, out] ---- */
+
+static tsr_tensor *projection_forward(void *context, tsr_module *self, tsr_tensor *x)
+{
+    (void)context;
+    return tsr_linear(x, tsr_transpose(module_own_parameter(self, 0), 0, 1), module_own_parameter(self, 1));
+}
+
+static tsr_module *projection(tsr_device *device, int64_t in, int64_t out, double deviation)
+{
+    tsr_module *m = tsr_module_create("projection", projection_forward, NULL, NULL);
+    tsr_status status = module_add_normal(m, "weight", device, 2, (int64_t[]){in, out}, deviation);
+    if (status == TSR_OK)
+        status = module_add_constant(m, "bias", device, 1, &out, 0);
+    return module_finished(m, status);
+}
+
+/* Children by their place; a NULL among them (a constructor that failed) makes the whole NULL. */
+static tsr_module *parent(const char *kind, tsr_forward_fn *forward, const tsr_gpt_options *o, const char *const *names,
+                          tsr_module *const *children, size_t count)
+{
+    tsr_module *m = module_create_with(kind, forward, o, sizeof *o);
+    tsr_status status = m == NULL ? tsr_last_status() : TSR_OK;
+    for (size_t i = 0; i < count; i++) {
+        if (status == TSR_OK)
+            status = tsr_module_add_child(m, names[i], children[i]);
+        else
+            tsr_module_destroy(children[i]);
+    }
+    return m == NULL ? NULL : module_finished(m, status);
+}
+
+static tsr_tensor *child(const tsr_module *m, int i, tsr_tensor *x)
+{
+    return tsr_forward(m->children[i].module, x);
+}
+
+/* ---- a block ---- */
+
+enum { C_ATTN, ATTN_PROJ };
+enum { C_FC, MLP_PROJ };
+enum { LN_1, ATTN, LN_2, MLP };
+
+/* [batch, sequence, 3 width] → part i of it as [batch, heads, sequence, width / heads] */
+static tsr_tensor *heads_of(tsr_tensor *qkv, int i, const tsr_gpt_options *o, int64_t batch, int64_t sequence)
+{
+    tsr_tensor *part = tsr_narrow(qkv, 2, i * o->width, o->width);
+    return tsr_transpose(tsr_reshape(part, 4, (int64_t[]){batch, sequence, o->heads, o->width / o->heads}), 1, 2);
+}
+
+static tsr_tensor *attention_forward(void *context, tsr_module *self, tsr_tensor *x)
+{
+    const tsr_gpt_options *o = context;
+    if (x == NULL)
+        return NULL;
+    const int64_t batch = tsr_size(x, 0), sequence = tsr_size(x, 1);
+    tsr_tensor *qkv = child(self, C_ATTN, x), *part[3];
+    for (int i = 0; i < 3; i++)
+        part[i] = heads_of(qkv, i, o, batch, sequence);
+    tsr_tensor *y = tsr_scaled_dot_product_attention(part[0], part[1], part[2], NULL, true, 0);
+    y = tsr_reshape(tsr_transpose(y, 1, 2), 3, (int64_t[]){batch, sequence, o->width});
+    return tsr_dropout(child(self, ATTN_PROJ, y), o->dropout, self->training);
+}
+
+static tsr_tensor *mlp_forward(void *context, tsr_module *self, tsr_tensor *x)
+{
+    const tsr_gpt_options *o = context;
+    return tsr_dropout(child(self, MLP_PROJ, tsr_gelu_tanh(child(self, C_FC, x))), o->dropout, self->training);
+}
+
+static tsr_tensor *block_forward(void *context, tsr_module *self, tsr_tensor *x)
+{
+    (void)context;
+    x = tsr_add(x, child(self, ATTN, child(self, LN_1, x)));
+    return tsr_add(x, child(self, MLP, child(self, LN_2, x)));
+}
+
+static tsr_module *block(tsr_device *device, const tsr_gpt_options *o)
+{
+    const double residual = DEVIATION / sqrt(2.0 * (double)o->layers);
+    const int64_t width = o->width;
+    /* One after the other: each takes the next random numbers. */
+    tsr_module *attention[2], *mlp[2], *parts[4];
+    parts[LN_1] = tsr_layer_norm_create(device, 1, &width, EPSILON, true);
+    attention[C_ATTN] = projection(device, width, 3 * width, DEVIATION);
+    attention[ATTN_PROJ] = projection(device, width, width, residual);
+    parts[ATTN] = parent("attention", attention_forward, o, (const char *const[]){"c_attn", "c_proj"}, attention, 2);
+    parts[LN_2] = tsr_layer_norm_create(device, 1, &width, EPSILON, true);
+    mlp[C_FC] = projection(device, width, 4 * width, DEVIATION);
+    mlp[MLP_PROJ] = projection(device, 4 * width, width, residual);
+    parts[MLP] = parent("mlp", mlp_forward, o, (const char *const[]){"c_fc", "c_proj"}, mlp, 2);
+    return parent("block", block_forward, o, (const char *const[]){"ln_1", "attn", "ln_2", "mlp"}, parts, 4);
+}
+
+/* ---- the whole ---- */
+
+enum { WTE, WPE, H, LN_F };
+
+static tsr_tensor *gpt_forward(void *context, tsr_module *self, tsr_tensor *x)
+{
+    const tsr_gpt_options *o = context;
+    if (tsr_rank(x) != 2 || tsr_size(x, 1) < 1 || tsr_size(x, 1) > o->context) {
+        fail(TSR_INVALID_ARGUMENT, "gpt: it takes indices [batch, sequence] of 1 to %lld tokens, not %s",
+             (long long)o->context, tensor_text(x));
+        return NULL;
+    }
+    tsr_tensor *places = module_own_parameter(self->children[WPE].module, 0);
+    tsr_tensor *y = tsr_add(child(self, WTE, x), tsr_narrow(places, 0, 0, tsr_size(x, 1)));
+    y = child(self, LN_F, child(self, H, tsr_dropout(y, o->dropout, self->training)));
+    return tsr_linear(y, module_own_parameter(self->children[WTE].module, 0), NULL);
+}
+
+static bool options_valid(const tsr_gpt_options *o)
+{
+    if (o != NULL && o->vocabulary >= 1 && o->context >= 1 && o->width >= 1 && o->layers >= 1 && o->heads >= 1 &&
+        o->width % o->heads == 0 && o->width <= INT32_MAX / 4 && o->dropout >= 0 && o->dropout < 1)
+        return true;
+    fail(TSR_OUT_OF_RANGE, "gpt: sizes must be at least 1, heads divide the width, dropout lie in [0, 1)");
+    return false;
+}
+
+static tsr_module *embedding(tsr_device *device, int64_t count, int64_t width, double deviation)
+{
+    tsr_module *m = tsr_embedding_create(device, count, width, -1);
+    /* Drawn with deviation 1. */
+    tsr_tensor *weight = m == NULL ? NULL : module_own_parameter(m, 0);
+    tsr_status status = m == NULL ? tsr_last_status() : tsr_scope_begin();
+    if (status != TSR_OK)
+        return m == NULL ? NULL : module_finished(m, status);
+    tsr_no_grad_begin();
+    tsr_tensor *scaled = tsr_affine(weight, deviation, 0);
+    status = scaled == NULL ? tsr_last_status() : tsr_copy_into(weight, scaled);
+    tsr_no_grad_end();
+    tsr_scope_end();
+    return module_finished(m, status);
+}
+
+static tsr_module *blocks(tsr_device *device, const tsr_gpt_options *o)
+{
+    tsr_module **list = host_alloc_zeroed((size_t)o->layers, sizeof *list);
+    if (list == NULL)
+        return NULL;
+    for (int64_t i = 0; i < o->layers && (i == 0 || list[i - 1] != NULL); i++)
+        list[i] = block(device, o);
+    tsr_module *m = tsr_sequential_create(list, (size_t)o->layers);
+    host_free(list);
+    return m;
+}
+
+tsr_module *tsr_gpt_create(tsr_device *device, const tsr_gpt_options *o)
+{
+    if (device == NULL || !options_valid(o))
+        return NULL;
+    tsr_module *parts[4];
+    parts[WTE] = embedding(device, o->vocabulary, o->width, DEVIATION);
+    parts[WPE] = embedding(device, o->context, o->width, DEVIATION);
+    parts[H] = blocks(device, o);
+    parts[LN_F] = tsr_layer_norm_create(device, 1, &o->width, EPSILON, true);
+    return parent("gpt", gpt_forward, o, (const char *const[]){"wte", "wpe", "h", "ln_f"}, parts, 4);
+}
+
+tsr_status tsr_gpt_checkpoint(tsr_module *gpt, const bool *recompute)
+{
+    if (gpt == NULL || gpt->forward != gpt_forward)
+        return fail(TSR_INVALID_ARGUMENT, "tsr_gpt_checkpoint: this is no module of tsr_gpt_create");
+    const tsr_gpt_options *o = gpt->context;
+    return tsr_sequential_checkpoint(gpt->children[H].module, recompute, (size_t)o->layers);
+}
