@@ -22,6 +22,12 @@ tsr_status file_reader_open(const char *path, file_reader **reader, uint64_t *si
 tsr_status file_reader_at(const file_reader *reader, uint64_t offset, void *bytes, size_t size);
 void file_reader_close(file_reader *reader); /* NULL is fine */
 
+/* A regular file's contents in memory, for reading; pages come from the disk as they are touched. The file must keep its length as long: touching
+ * what is gone ends the process. Errors: TSR_NOT_FOUND; TSR_IO_ERROR, also for a file that is empty or no regular one. */
+typedef struct file_mapping file_mapping;
+tsr_status file_map(const char *path, file_mapping **mapping, const void **bytes, uint64_t *size);
+void file_unmap(file_mapping *mapping); /* NULL is fine */
+
 /* Makes room for a new file at `path`: what is there stays, and gets the second name path.1; what had that becomes
  * path.2, and so on up to path.(keep - 1), beyond which files are removed. With keep 1, or no file, nothing happens. */
 tsr_status file_rotate(const char *path, int keep);

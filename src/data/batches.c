@@ -1,4 +1,4 @@
-/* Batches: the order of an epoch, gathering on the host, the upload. */
+/* Batches: the order of an epoch and the upload; data/loader.c makes them on the host. */
 #include <stdint.h>
 #include <string.h>
 
@@ -7,6 +7,7 @@
 #include "base/memory.h"
 #include "base/philox.h"
 #include "data/dataset.h"
+#include "data/loader.h"
 #include "tensor/device.h"
 
 struct tsr_batches {
@@ -16,14 +17,13 @@ struct tsr_batches {
     uint32_t *order;
     uint64_t epoch;
     int64_t next; /* place in the order */
-    float *inputs;
-    int64_t *targets; /* both: room for a batch */
+    loader *loader;
 };
 
 /* Fisher and Yates 1938, in Durstenfeld's form, from the stream of this seed and epoch. The order before does not matter. */
 static void set_order(tsr_batches *b, uint64_t epoch)
 {
-    const uint32_t n = (uint32_t)b->dataset->count;
+    const uint32_t n = (uint32_t)b->dataset->source.count;
     b->epoch = epoch;
     for (uint32_t i = 0; i < n; i++)
         b->order[i] = i;
@@ -37,6 +37,21 @@ static void set_order(tsr_batches *b, uint64_t epoch)
     }
 }
 
+/* Samples that an epoch gives. */
+static int64_t samples_given(const tsr_batches *b)
+{
+    const int64_t n = b->dataset->source.count;
+    return b->options.drop_last ? n - n % b->options.batch : n;
+}
+
+static void go_to(tsr_batches *b, uint64_t epoch, int64_t sample)
+{
+    loader_pause(b->loader);
+    set_order(b, epoch);
+    b->next = sample;
+    loader_begin(b->loader, b->order, sample, max_i64(sample, samples_given(b)));
+}
+
 tsr_batches *tsr_batches_create(tsr_dataset *dataset, tsr_device *device, const tsr_batches_options *options)
 {
     if (dataset == NULL || device == NULL)
@@ -46,8 +61,8 @@ tsr_batches *tsr_batches_create(tsr_dataset *dataset, tsr_device *device, const 
              options == NULL ? 0LL : (long long)options->batch);
         return NULL;
     }
-    if (dataset->count > UINT32_MAX) {
-        fail(TSR_UNSUPPORTED, "a data set of %lld samples: at most 2^32 - 1", (long long)dataset->count);
+    if (dataset->source.count > UINT32_MAX) {
+        fail(TSR_UNSUPPORTED, "a data set of %lld samples: at most 2^32 - 1", (long long)dataset->source.count);
         return NULL;
     }
     tsr_batches *b = host_alloc_zeroed(1, sizeof *b);
@@ -56,15 +71,13 @@ tsr_batches *tsr_batches_create(tsr_dataset *dataset, tsr_device *device, const 
     b->dataset = dataset;
     b->options = *options;
     b->device = device_retain(device);
-    const size_t room = (size_t)min_i64(options->batch, dataset->count);
-    b->order = host_realloc_array(NULL, (size_t)dataset->count, sizeof *b->order);
-    b->inputs = host_realloc_array(NULL, room, (size_t)dataset->sample_elements * sizeof *b->inputs);
-    b->targets = host_realloc_array(NULL, room, sizeof *b->targets);
-    if (b->order == NULL || b->inputs == NULL || b->targets == NULL) {
+    b->order = host_realloc_array(NULL, (size_t)dataset->source.count, sizeof *b->order);
+    b->loader = b->order == NULL ? NULL : loader_create(dataset, options->batch, options->workers, options->prefetch);
+    if (b->loader == NULL) {
         tsr_batches_destroy(b);
         return NULL;
     }
-    set_order(b, 0);
+    go_to(b, 0, 0);
     return b;
 }
 
@@ -72,10 +85,9 @@ void tsr_batches_destroy(tsr_batches *b)
 {
     if (b == NULL)
         return;
+    loader_destroy(b->loader);
     tsr_device_close(b->device);
     host_free(b->order);
-    host_free(b->inputs);
-    host_free(b->targets);
     host_free(b);
 }
 
@@ -83,8 +95,7 @@ tsr_status tsr_batches_epoch(tsr_batches *b, uint64_t epoch)
 {
     if (b == NULL)
         return TSR_INVALID_ARGUMENT;
-    set_order(b, epoch);
-    b->next = 0;
+    go_to(b, epoch, 0);
     return TSR_OK;
 }
 
@@ -98,26 +109,19 @@ tsr_status tsr_batches_seek(tsr_batches *b, uint64_t epoch, int64_t sample)
 {
     if (b == NULL)
         return TSR_INVALID_ARGUMENT;
-    if (sample < 0 || sample > b->dataset->count)
+    if (sample < 0 || sample > b->dataset->source.count)
         return fail(TSR_OUT_OF_RANGE, "an epoch has %lld samples; there is no place %lld in it",
-                    (long long)b->dataset->count, (long long)sample);
-    set_order(b, epoch);
-    b->next = sample;
+                    (long long)b->dataset->source.count, (long long)sample);
+    go_to(b, epoch, sample);
     return TSR_OK;
 }
 
-static void gather(const tsr_batches *b, int64_t n)
+static tsr_tensor *upload(const tsr_batches *b, tsr_dtype dtype, int rank, const int64_t *shape, int64_t n,
+                          const void *values)
 {
-    const tsr_dataset *d = b->dataset;
-    const float *value = d->value;
-    for (int64_t i = 0; i < n; i++) {
-        const size_t sample = b->order[b->next + i], size = (size_t)d->sample_elements;
-        const uint8_t *from = d->samples + sample * size;
-        float *to = b->inputs + (size_t)i * size;
-        for (size_t k = 0; k < size; k++)
-            to[k] = value[from[k]];
-        b->targets[i] = d->labels[sample];
-    }
+    int64_t whole[TSR_MAX_RANK] = {n};
+    memcpy(whole + 1, shape, (size_t)rank * sizeof *shape);
+    return tsr_from_data(b->device, dtype, 1 + rank, whole, values);
 }
 
 tsr_status tsr_batches_next(tsr_batches *b, tsr_tensor **inputs, tsr_tensor **targets, int64_t *count)
@@ -126,22 +130,23 @@ tsr_status tsr_batches_next(tsr_batches *b, tsr_tensor **inputs, tsr_tensor **ta
         return b == NULL && tsr_last_status() != TSR_OK
                    ? tsr_last_status()
                    : fail(TSR_INVALID_ARGUMENT, "tsr_batches_next: an argument is NULL");
-    const int64_t n = min_i64(b->options.batch, b->dataset->count - b->next);
+    const tsr_dataset_source *source = &b->dataset->source;
+    loader_batch made;
     *inputs = *targets = NULL;
     *count = 0;
-    if (n == 0 || (n < b->options.batch && b->options.drop_last))
-        return TSR_OK;
+    const tsr_status status = loader_take(b->loader, &made);
+    if (status != TSR_OK || made.count == 0)
+        return status;
 
-    int64_t shape[TSR_MAX_RANK] = {n};
-    memcpy(shape + 1, b->dataset->shape, (size_t)b->dataset->rank * sizeof *shape);
-    gather(b, n);
-    /* The upload has copied the host's data when it returns, so the next batch may be gathered over them. */
-    tsr_tensor *x = tsr_from_data(b->device, TSR_F32, 1 + b->dataset->rank, shape, b->inputs);
-    tsr_tensor *y = x == NULL ? NULL : tsr_from_data(b->device, TSR_I64, 1, shape, b->targets);
+    const int64_t n = made.count;
+    tsr_tensor *x = upload(b, source->sample_dtype, source->sample_rank, source->sample_shape, n, made.samples);
+    tsr_tensor *y =
+        x == NULL ? NULL : upload(b, source->target_dtype, source->target_rank, source->target_shape, n, made.targets);
     if (y == NULL) {
         tsr_release(tsr_keep(x)); /* now, whether or not a scope is open */
         return tsr_last_status();
     }
+    loader_done(b->loader); /* the uploads have copied it */
     b->next += n;
     *inputs = x;
     *targets = y;
@@ -153,6 +158,11 @@ int64_t tsr_batches_per_epoch(const tsr_batches *b)
 {
     if (b == NULL)
         return 0;
-    const int64_t n = b->dataset->count, batch = b->options.batch;
+    const int64_t n = b->dataset->source.count, batch = b->options.batch;
     return n / batch + (n % batch != 0 && !b->options.drop_last);
+}
+
+double tsr_batches_waited(const tsr_batches *b)
+{
+    return b == NULL ? 0 : loader_waited(b->loader);
 }

@@ -112,9 +112,6 @@ tsr_dataset *tsr_mnist_open(const char *directory, bool train)
     if (directory == NULL)
         directory = found;
 
-    tsr_dataset *d = host_alloc_zeroed(1, sizeof *d);
-    if (d == NULL)
-        return NULL;
     if (read_part(directory, train ? "train-images-idx3-ubyte" : "t10k-images-idx3-ubyte", &images, images_path,
                   sizeof images_path) != TSR_OK ||
         read_part(directory, train ? "train-labels-idx1-ubyte" : "t10k-labels-idx1-ubyte", &labels, labels_path,
@@ -122,45 +119,13 @@ tsr_dataset *tsr_mnist_open(const char *directory, bool train)
         check(&images, images_path, &labels, labels_path) != TSR_OK) {
         tsr_idx_free(&images);
         tsr_idx_free(&labels);
-        host_free(d);
         return NULL;
     }
-    d->count = images.shape[0];
-    d->rank = 3;
-    d->shape[0] = 1;
-    d->shape[1] = d->shape[2] = SIDE;
-    d->sample_elements = SIDE * SIDE;
-    d->classes = CLASSES;
-    d->samples = images.data;
-    d->labels = labels.data;
-    for (int x = 0; x < 256; x++)
-        d->value[x] = (float)((x / 255.0 - 0.1307) / 0.3081);
-    return d;
-}
-
-void tsr_dataset_destroy(tsr_dataset *dataset)
-{
-    if (dataset == NULL)
-        return;
-    host_free(dataset->samples);
-    host_free(dataset->labels);
-    host_free(dataset);
-}
-
-int64_t tsr_dataset_count(const tsr_dataset *dataset)
-{
-    return dataset == NULL ? 0 : dataset->count;
-}
-
-int tsr_dataset_sample_shape(const tsr_dataset *dataset, int64_t *shape)
-{
-    if (dataset == NULL)
-        return 0;
-    memcpy(shape, dataset->shape, (size_t)dataset->rank * sizeof *shape);
-    return dataset->rank;
-}
-
-int64_t tsr_dataset_classes(const tsr_dataset *dataset)
-{
-    return dataset == NULL ? 0 : dataset->classes;
+    byte_images b = {.count = images.shape[0],
+                     .elements = SIDE * SIDE,
+                     .samples = images.data,
+                     .labels = labels.data,
+                     .channel = SIDE * SIDE};
+    byte_images_normalize(&b, 0, 0.1307, 0.3081);
+    return byte_images_dataset(&b, 3, (const int64_t[]){1, SIDE, SIDE}, CLASSES);
 }

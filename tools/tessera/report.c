@@ -150,6 +150,7 @@ static void put_run(json *j, const train_settings *s, const train_run *r)
     json_put_int(j, "batch", s->batch);
     json_put_uint(j, "seed", s->seed);
     json_put_string(j, "amp", s->amp);
+    json_put_int(j, "workers", s->workers);
     json_put_bool(j, "checkpoint_activations", s->checkpoint);
     json_put_string(j, "result", end_name(r));
     json_put_string(j, "error", r->end == TRAIN_FAILED ? r->error : NULL);

@@ -40,6 +40,8 @@ static const option options[] = {
      precisions},
     {"checkpoint-activations", NULL, OPTION_FLAG, FIELD(checkpoint),
      "less memory: layers keep only their inputs and run again for the backward pass", 0, 0, NULL},
+    {"workers", "N", OPTION_INT, FIELD(workers),
+     "threads that make batches ahead; 0 if not given: none. The batches are the same", 0, 256, NULL},
     {"save", "FILE", OPTION_TEXT, FIELD(save), "the state of the training, at its end or when it is interrupted", 0, 0,
      NULL},
     {"save-every", "N", OPTION_INT, FIELD(save_every), "and after every N steps", 1, 1e9, NULL},

@@ -22,6 +22,7 @@ typedef struct train_settings {
     const char *trace_steps;
     bool trace_tensors;
     int64_t epochs, steps, batch, lockstep;
+    int64_t workers;          /* threads that make batches ahead */
     int64_t save_every, keep; /* steps between two files, 0: one at the end; files kept */
     double lr;                /* 0: the optimizer's usual one */
     double budget;            /* seconds of training a device may take; 0: no limit */

@@ -523,7 +523,8 @@ static tsr_status prepare_recorder(trainer *t)
 static tsr_status prepare(trainer *t, tsr_dataset *data)
 {
     const train_settings *s = t->settings;
-    const tsr_batches_options options = {.batch = s->batch, .shuffle = true, .seed = s->seed};
+    const tsr_batches_options options = {
+        .batch = s->batch, .shuffle = true, .seed = s->seed, .workers = (int)s->workers};
     tsr_status status = tsr_memory_reset_peaks(t->device);
     if (status == TSR_OK)
         status = tsr_seed(t->device, s->seed);
