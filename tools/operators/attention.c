@@ -67,7 +67,9 @@ static void attend(reference_call *c, const heads *s, int64_t head, int64_t i, t
     }
     double top = -(double)INFINITY;
     for (int64_t j = 0; j < seen; j++)
-        top = fmax(top, trace_value(t, e[j]));
+        top = isnan(top) || trace_value(t, e[j]) <= top ? top : trace_value(t, e[j]);
+    if (top == -(double)INFINITY) /* minus infinity hides a key too, and a query that sees none gives 0 */
+        seen = 0;
     const term shift = trace_number(t, seen == 0 ? 0 : top);
     for (int64_t j = 0; j < seen; j++)
         e[j] = trace_exp(t, trace_sub(t, e[j], shift));
@@ -122,6 +124,8 @@ static const op_sample attention_samples[] = {
      .attrs = {CAUSAL}},
     {"number mask", .in = {{DIMS(2, 5, 3)}, {DIMS(2, 7, 3)}, {DIMS(2, 7, 4)}, {DIMS(2, 5, 7), .low = -4, .high = 4}}},
     {"number mask, broadcast", .in = {{DIMS(2, 5, 3)}, {DIMS(2, 7, 3)}, {DIMS(2, 7, 4)}, {DIMS(5, 1)}}},
+    {"number mask that hides",
+     .in = {{DIMS(2, 5, 3)}, {DIMS(2, 3, 3)}, {DIMS(2, 3, 4)}, {DIMS(2, 5, 3), .values = VALUES_HIDING}}},
     {"wide number mask, grouped heads",
      .in = {{DIMS(4, 5, 3)}, {DIMS(2, 7, 3)}, {DIMS(2, 7, 4)}, {DIMS(4, 1, 7), .wide = true}}},
     {"scale", QKV((2, 5, 3), (2, 7, 3), (2, 7, 4)), .attrs = {WITH_FLOAT("scale", 1.7)}},
@@ -197,6 +201,7 @@ static const operator_row list[] = {
      .differentiable = true,
      .products = true,
      .tiny = 0x1p-50,
+     .specials = true,
      .reference = attention,
      SAMPLES(attention_samples)},
     {.name = "rotary_embedding",

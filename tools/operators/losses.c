@@ -131,6 +131,9 @@ static bool nll(reference_call *c)
         {"all ignored", SCORES(3, 1, 4, TSR_I64), .attrs = {WITH_INT("ignore_index", 0)}, .only_forward = true},       \
         {"outside the range", .in = {{DIMS(33, 4)}, TARGET((33), -1, 6, TSR_I64), {.absent = true}},                   \
          .attrs = {REDUCED(NONE)}, .only_forward = true},                                                              \
+        {"NaN and infinities, each",                                                                                   \
+         .in = {{DIMS(13, 3), .values = VALUES_SPECIALS}, TARGET((13), 0, 3, TSR_I64), {.absent = true}},              \
+         .attrs = {REDUCED(NONE)}, .only_forward = true},                                                              \
         {"no rows' axis",                                                                                              \
          .in = {{DIMS(6)}, {.rank = 0, .dtype = TSR_I64, .typed = true, .low = 0, .high = 6}, {.absent = true}}},      \
     {                                                                                                                  \
@@ -218,16 +221,15 @@ static term linear_outside(reference_call *c, term a, term b)
                : trace_mul(t, delta, trace_sub(t, d, trace_scale(t, delta, 0.5)));
 }
 
-/* max(a, 0) - a b + log(1 + exp(-|a|)); the derivative's two jumps at 0 cancel. */
+/* -(b log s(a) + (1 - b) log s(-a)), s the sigmoid: -log s(a) is log(1 + exp(-|a|)), and -a more where a is below 0. */
 static term binary_entropy(reference_call *c, term a, term b)
 {
     trace *t = c->t;
-    const double v = trace_value(t, a), e = exp(-fabs(v)), step = v > 0, one = 1;
-    const double slope = (v > 0 ? -e : e) / (1 + e);
-    const term positive = trace_function(t, fmax(v, 0), 0, 1, &a, &step, &one, 0);
+    const double v = trace_value(t, a), e = exp(-fabs(v)), slope = (v > 0 ? -e : e) / (1 + e), one = 1;
     /* log1p errs by 4 ulp, its argument by 2 */
     const term tail = trace_function(t, log1p(e), c->dtype == TSR_F64 ? 10 : 6, 1, &a, &slope, &one, 8);
-    return trace_add(t, trace_sub(t, positive, trace_mul(t, a, b)), tail);
+    const term share = v > 0 ? trace_sub(t, trace_number(t, 1), b) : trace_scale(t, b, -1);
+    return trace_add(t, trace_mul(t, a, share), tail);
 }
 
 /* b (log b - a), 0 where b is; of logarithms exp(b) (b - a) */
@@ -285,6 +287,8 @@ static const op_sample smooth_l1_samples[] = {
 static const op_sample bce_samples[] = {
     PAIR_SAMPLES,
     {"sure", .in = {{DIMS(5, 7), .low = -1e4, .high = 1e4}, {DIMS(5, 7), .low = 0, .high = 1}}},
+    {"NaN and infinities, each", .in = {{DIMS(5, 7), .values = VALUES_SPECIALS}, {DIMS(5, 7), .low = 0.1, .high = 0.9}},
+     .attrs = {REDUCED(NONE)}, .only_forward = true},
     {"truths", .in = {{DIMS(5, 7)}, {DIMS(5, 7), .values = VALUES_SPARSE}}, .attrs = {REDUCED(NONE)}},
 };
 #undef A_VALUES
@@ -296,14 +300,16 @@ static const op_sample kl_div_samples[] = {
     {"of logarithms", .in = {{DIMS(5, 7), A_VALUES}, {DIMS(5, 7), A_VALUES}}, .attrs = {WITH_BOOL("log_target", 1)}},
     {"of logarithms, each", .in = {{DIMS(5, 7), A_VALUES}, {DIMS(5, 7), A_VALUES}},
      .attrs = {WITH_BOOL("log_target", 1), REDUCED(NONE)}},
+    {"NaN and infinities, each", .in = {{DIMS(5, 7), .values = VALUES_SPECIALS}, {DIMS(5, 7), B_VALUES}},
+     .attrs = {REDUCED(NONE)}, .only_forward = true},
     {"without a share", .in = {{DIMS(5, 7), A_VALUES}, {DIMS(5, 7), .values = VALUES_SPARSE}}, .only_forward = true},
 };
 
 #define CLASS_LOSS(operator_name, function, list_of)                                                                   \
     {                                                                                                                  \
         .name = operator_name, .family = "softmax and losses", .dtypes = FLOATS, .arity = 3, .results = 2,             \
-        .hidden = 1, .differentiable = true, .constant = 3u << 1, .tiny = 0x1p-120, .reference = function,             \
-        SAMPLES(list_of)                                                                                               \
+        .hidden = 1, .differentiable = true, .constant = 3u << 1, .tiny = 0x1p-120, .specials = true,                  \
+        .reference = function, SAMPLES(list_of)                                                                        \
     }
 #define PAIR_ROW(operator_name, function, list_of, ...)                                                                \
     {                                                                                                                  \
@@ -318,7 +324,7 @@ static const operator_row list[] = {
     PAIR_ROW("l1", l1, mse_samples, .specials = true, SCALES(0x1p115)),
     PAIR_ROW("smooth_l1", smooth_l1, smooth_l1_samples, .specials = true, SCALES(0x1p115)),
     PAIR_ROW("huber", huber, huber_samples, .specials = true, SCALES(0x1p115)),
-    PAIR_ROW("bce_with_logits", bce_with_logits, bce_samples, .tiny = 0x1p-120),
-    PAIR_ROW("kl_div", kl_div, kl_div_samples, .tiny = 0x1p-58),
+    PAIR_ROW("bce_with_logits", bce_with_logits, bce_samples, .specials = true, .tiny = 0x1p-120),
+    PAIR_ROW("kl_div", kl_div, kl_div_samples, .specials = true, .tiny = 0x1p-58),
 };
 const row_list losses_rows = {list, COUNT_OF(list)};

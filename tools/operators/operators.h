@@ -29,6 +29,7 @@ typedef enum value_kind {
     VALUES_RAMP,     /* all different, in an order that shuffles them: for maxima */
     VALUES_SIGNS,    /* 1 and -1: for products */
     VALUES_SPARSE,   /* zeros, and now and then a small integer */
+    VALUES_HIDING,   /* zeros and minus infinity: masks that are added */
     VALUES_BITS      /* of integers: any that double holds, or those of [low, high) */
 } value_kind;
 

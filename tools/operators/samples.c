@@ -223,6 +223,7 @@ static double draw(const operator_row *row, const sample_input *in, tsr_dtype dt
     }
     case VALUES_SIGNS: return (word >> 8) % 2 != 0 && dtype != TSR_U8 ? -1 : 1;
     case VALUES_SPARSE: return (word >> 8) % 97 == 0 ? (double)(1 + (word >> 16) % 3) : 0;
+    case VALUES_HIDING: return (word >> 8) % 2 != 0 ? 0 : -(double)INFINITY;
     case VALUES_BITS:
         return !bounded ? any_integer(dtype, word, numbers) : dtype == TSR_U8 ? fabs(floor(real)) : floor(real);
     case VALUES_REALS: break;
@@ -236,7 +237,7 @@ static void fill(const operator_row *row, const sample_input *in, tsr_dtype dtyp
     const int64_t own = in->layout == LAYOUT_SPREAD && in->rank > 0 && in->shape[0] > 0 ? count / in->shape[0] : count;
     for (int64_t i = 0; i < own; i++) {
         double v = number_round(dtype, draw(row, in, dtype, numbers, i, count));
-        if (isinf(v) && in->values != VALUES_SPECIALS)
+        if (isinf(v) && in->values != VALUES_SPECIALS && in->values != VALUES_HIDING)
             v = copysign(number_largest(dtype), v);
         out[i] = v;
     }
