@@ -47,7 +47,8 @@ static void check_row(const operator_row *row, tsr_dtype dtype)
             if (!knows_attribute(&info, &s->attrs[a]))
                 fail_msg("%s, %s: no such attribute: %s", row->name, s->name, s->attrs[a].name);
         empty = empty || n == 0;
-        one = one || n == 1 || strcmp(s->name, "one element") == 0;
+        one = one || n == 1 ||
+              strcmp(s->name, "one element") == 0; /* a cell's first operand has several for each result */
         large = large || n > 1 << 16 || strncmp(s->name, "past 2^16", 9) == 0;
         strided = strided || s->in[0].layout != LAYOUT_DENSE;
     }

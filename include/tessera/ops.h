@@ -285,7 +285,12 @@ TSR_API tsr_tensor *tsr_cumprod(tsr_tensor *x, int axis);
 TSR_API tsr_tensor *tsr_softmax(tsr_tensor *x, int axis);
 TSR_API tsr_tensor *tsr_log_softmax(tsr_tensor *x, int axis);
 /* What becomes of a loss's terms. */
-typedef enum tsr_reduction { TSR_REDUCTION_MEAN, TSR_REDUCTION_SUM, TSR_REDUCTION_NONE } tsr_reduction;
+typedef enum tsr_reduction {
+    TSR_REDUCTION_MEAN,
+    TSR_REDUCTION_SUM,
+    TSR_REDUCTION_NONE,
+    TSR_REDUCTION_BATCH_MEAN /* of kl_div: the sum divided by input's first size */
+} tsr_reduction;
 
 /* Mean over rows of -log_softmax(logits)[target]. logits [n, classes], target [n] i64 or i32 in [0, classes) → scalar; also
  * [classes] with a scalar target, and [n, classes, …] with [n, …]. Rows whose target is -100 have no part in it. Another target
@@ -311,8 +316,12 @@ TSR_API tsr_tensor *tsr_smooth_l1(tsr_tensor *input, tsr_tensor *target, double 
 TSR_API tsr_tensor *tsr_huber(tsr_tensor *input, tsr_tensor *target, double delta, tsr_reduction reduction);
 /* -(target log sigmoid(input) + (1 - target) log sigmoid(-input)), without overflow. */
 TSR_API tsr_tensor *tsr_bce_with_logits(tsr_tensor *input, tsr_tensor *target, tsr_reduction reduction);
+/* The same, times weight; pos_weight multiplies the part of the target: weight ((1 - target) input + (1 - target + pos_weight target) softplus(-input)).
+ * Both broadcast and may be NULL; all get gradients. (torch.nn.functional.binary_cross_entropy_with_logits.) */
+TSR_API tsr_tensor *tsr_weighted_bce_with_logits(tsr_tensor *input, tsr_tensor *target, tsr_tensor *weight,
+                                                 tsr_tensor *pos_weight, tsr_reduction reduction);
 /* target (log target - input), of an input in logarithms; log_target: exp(target) (target - input). 0 log 0 is 0. The mean is over
- * all elements, as PyTorch's "mean" is. */
+ * all elements, as PyTorch's "mean" is; BATCH_MEAN is its "batchmean". */
 TSR_API tsr_tensor *tsr_kl_div(tsr_tensor *input, tsr_tensor *target, bool log_target, tsr_reduction reduction);
 
 /* ---- normalisation and dropout ------------------------------------------------------------------------------------ */
@@ -338,6 +347,12 @@ TSR_API tsr_tensor *tsr_group_norm(tsr_tensor *x, int64_t groups, tsr_tensor *we
 /* group_norm with a group for each channel. (Ulyanov, Vedaldi and Lempitsky 2016; torch.nn.functional.instance_norm without running
  * statistics.) */
 TSR_API tsr_tensor *tsr_instance_norm(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias, double epsilon);
+/* The same with running statistics [channels], f32 (f64 for f64), both required. Training: moves them, in place, by (1 - momentum) running + momentum
+ * times the samples' mean of the means and unbiased variances; a channel then has two elements or more. Not training: normalises with them.
+ * (torch.nn.functional.instance_norm with use_input_stats = training.) */
+TSR_API tsr_tensor *tsr_instance_norm_running(tsr_tensor *x, tsr_tensor *weight, tsr_tensor *bias,
+                                              tsr_tensor *running_mean, tsr_tensor *running_variance, bool training,
+                                              double momentum, double epsilon);
 /* Zeroes each element with probability p and scales the others by 1 / (1 - p), p in [0, 1). The mask comes from the device's
  * generator and is made again in the backward pass, not stored. */
 TSR_API tsr_tensor *tsr_dropout(tsr_tensor *x, double p, bool training);
@@ -355,6 +370,11 @@ TSR_API tsr_tensor *tsr_dropout(tsr_tensor *x, double p, bool training);
  * (Vaswani et al. 2017; torch.nn.functional.scaled_dot_product_attention without dropout.) */
 TSR_API tsr_tensor *tsr_scaled_dot_product_attention(tsr_tensor *q, tsr_tensor *k, tsr_tensor *v, tsr_tensor *mask,
                                                      bool causal, double scale);
+/* The same, and each weight of the softmax dropped with probability p as by tsr_dropout: none where not training. Dropping takes memory for all
+ * weights, heads · queries · keys, in the carried dtype; without it this is the function above. (dropout_p.) */
+TSR_API tsr_tensor *tsr_scaled_dot_product_attention_dropout(tsr_tensor *q, tsr_tensor *k, tsr_tensor *v,
+                                                             tsr_tensor *mask, bool causal, double scale, double p,
+                                                             bool training);
 /* Rotary position embedding (Su et al. 2021). x [.., positions, width]: pair i of row p is turned by the angle whose cosine and sine are
  * element [p, i] of the tables, f32 (f64 for f64) [positions, pairs]. Pairs are elements i and pairs + i (as in GPT-NeoX and LLaMA), or
  * interleaved 2 i and 2 i + 1 (as in the paper); elements behind 2 pairs stay as they are. The tables have no derivative. */
@@ -376,12 +396,16 @@ TSR_API tsr_tensor *tsr_embedding(tsr_tensor *weight, tsr_tensor *indices, int64
 TSR_API tsr_tensor *tsr_index_select(tsr_tensor *x, int axis, tsr_tensor *index);
 /* x with the source's slices along axis added at index [n]; floats i32 i64, the source of x's dtype. */
 TSR_API tsr_tensor *tsr_index_add(tsr_tensor *x, int axis, tsr_tensor *index, tsr_tensor *source);
+/* The same with alpha times the source, each product rounded to the dtype; of integers a whole number. */
+TSR_API tsr_tensor *tsr_index_add_scaled(tsr_tensor *x, int axis, tsr_tensor *index, tsr_tensor *source, double alpha);
 /* out[i][j][k] = x[i][index[i][j][k]][k] (axis 1 of 3): the index has x's rank and is, but along axis, no larger than x; the result has
  * its shape. Any dtype. (torch.gather.) */
 TSR_API tsr_tensor *tsr_gather(tsr_tensor *x, int axis, tsr_tensor *index);
 /* A copy of x with out[i][index[i][j][k]][k] = source[i][j][k]; of several elements for one place the last along axis stays, and it alone
  * gets the gradient. The index is no larger than the source, and but along axis no larger than x. Any dtype. (torch.scatter.) */
 TSR_API tsr_tensor *tsr_scatter(tsr_tensor *x, int axis, tsr_tensor *index, tsr_tensor *source);
+/* The same with one number everywhere; converted to x's dtype. By name: scatter without a source, and the attribute `value`. */
+TSR_API tsr_tensor *tsr_scatter_value(tsr_tensor *x, int axis, tsr_tensor *index, double value);
 /* Likewise, added to what x has there; floats i32 i64. (torch.scatter_add.) */
 TSR_API tsr_tensor *tsr_scatter_add(tsr_tensor *x, int axis, tsr_tensor *index, tsr_tensor *source);
 

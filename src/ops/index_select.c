@@ -1,4 +1,5 @@
 /* Whole rows by index: embedding, index_select, index_add. */
+#include <math.h>
 #include <string.h>
 
 #include "base/checked.h"
@@ -190,6 +191,11 @@ static bool index_add_infer(const op_call *call, op_output *out)
     int axis;
     if (!check_list(call, &axis))
         return false;
+    if (!dtype_is_float(x->dtype) && call->attr[1].f != floor(call->attr[1].f)) {
+        fail(TSR_INVALID_ARGUMENT, "index_add: alpha is %g; of %s it must be a whole number", call->attr[1].f,
+             tensor_text(x));
+        return false;
+    }
     bool fits = source->rank == x->rank;
     for (int i = 0; fits && i < x->rank; i++)
         fits = source->shape[i] == (i == axis ? call->in[1]->numel : x->shape[i]);
@@ -203,11 +209,16 @@ static bool index_add_infer(const op_call *call, op_output *out)
     return infer_same(call, out);
 }
 
+static tensor *times_alpha(tensor *t, double alpha)
+{
+    return alpha == 1 || t == NULL ? t : tsr_mul(t, tsr_full(t->storage->device, t->dtype, 0, NULL, alpha));
+}
+
 static bool add_rows(const op_call *call)
 {
-    tensor *x = contiguous(call->in[0]);
+    tensor *x = contiguous(call->in[0]), *source = times_alpha(call->in[2], call->attr[1].f);
     const op_output s = spec_of(call->in[0]);
-    return x != NULL && put_along(x, call->in[2], call->in[1], axis_of(&s, &call->attr[0]), call->out[0]);
+    return x != NULL && source != NULL && put_along(x, source, call->in[1], axis_of(&s, &call->attr[0]), call->out[0]);
 }
 
 static bool index_add_run(const op_call *call)
@@ -223,7 +234,10 @@ static bool index_add_backward(const op_record *r, tensor *const *dy, tensor **d
     if (!r->needs[2])
         return true;
     dx[2] = tsr_empty(r->device, source->dtype, source->rank, source->shape);
-    return dx[2] != NULL && take_along(dy[0], r->in[1], axis_of(&r->in_spec[0], &r->attr[0]), true, dx[2]);
+    if (dx[2] == NULL || !take_along(dy[0], r->in[1], axis_of(&r->in_spec[0], &r->attr[0]), true, dx[2]))
+        return false;
+    dx[2] = times_alpha(dx[2], r->attr[1].f);
+    return dx[2] != NULL;
 }
 
 const op_row op_index_add = {
@@ -234,7 +248,7 @@ const op_row op_index_add = {
     .dtypes = DTYPES_FLOAT | DTYPES_INT,
     .any_dtype = 1u << 1,
     .same_dtype = true,
-    .attrs = {{"axis", ATTR_INT, true, {0}}},
+    .attrs = {{"axis", ATTR_INT, true, {0}}, {"alpha", ATTR_FLOAT, false, {.f = 1}}},
     .autocast = AUTOCAST_WIDEST,
     .infer = index_add_infer,
     .run = index_add_run,
@@ -244,5 +258,10 @@ const op_row op_index_add = {
 
 tsr_tensor *tsr_index_add(tsr_tensor *x, int axis, tsr_tensor *index, tsr_tensor *source)
 {
-    return OP1(op_index_add, ATTRS(A_INT(axis)), x, index, source);
+    return tsr_index_add_scaled(x, axis, index, source, 1);
+}
+
+tsr_tensor *tsr_index_add_scaled(tsr_tensor *x, int axis, tsr_tensor *index, tsr_tensor *source, double alpha)
+{
+    return OP1(op_index_add, ATTRS(A_INT(axis), A_FLOAT(alpha)), x, index, source);
 }

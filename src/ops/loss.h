@@ -13,8 +13,10 @@
         }                                                                                                              \
     }
 
-/* False after fail() where the value is none of tsr_reduction. */
+/* False after fail() where the value is none of tsr_reduction that the operator has. */
 bool reduction_check(const char *name, int64_t reduction);
+/* Terms of the carried dtype reduced, and converted to `dtype`; BATCH_MEAN divides by `batch`. NULL after fail(). */
+tensor *reduction_apply(tensor *terms, tsr_reduction reduction, int64_t batch, tsr_dtype dtype);
 
 bool loss_infer(const op_call *call, op_output *out);
 bool loss_run(const op_call *call);

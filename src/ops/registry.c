@@ -16,7 +16,7 @@
     X(squeeze) X(unsqueeze) X(narrow) X(split) X(chunk) X(cat) X(stack) X(repeat) X(roll) X(pad) X(flip) \
     X(tril) X(triu) X(sort) X(topk) X(one_hot) X(take_along_dim) X(resample) X(interpolate) \
     X(adaptive_avg_pool2d) X(conv1d) X(max_pool1d) X(avg_pool1d) X(outer) X(dot) \
-    X(conv3d) X(conv_transpose1d) X(conv_transpose2d) X(conv_transpose3d) X(einsum) X(lstm_cell) X(gru_cell)
+    X(conv3d) X(conv_transpose1d) X(conv_transpose2d) X(conv_transpose3d) X(einsum) X(lstm_cell) X(gru_cell) X(weighted_bce_with_logits) X(instance_norm_running)
 /* clang-format on */
 
 #define DECLARE(name) extern const op_row op_##name;

@@ -149,10 +149,19 @@ static bool scatter_infer(const op_call *call, op_output *out)
     return check(call, &axis) && infer_same(call, out);
 }
 
+/* scatter without a source puts the attribute `value` everywhere. */
+static tensor *source_of(const op_call *call)
+{
+    const tensor *x = call->in[0], *index = call->in[1];
+    if (call->in_count > 2 && call->in[2] != NULL)
+        return call->in[2];
+    return tsr_expand(tsr_full(call->device, x->dtype, 0, NULL, call->attr[1].f), index->rank, index->shape);
+}
+
 static bool scatter_run(const op_call *call)
 {
     const bool replaces = strcmp(call->row->name, "scatter") == 0;
-    return OP_TEMPORARIES(put(call->in[0], call->in[1], call->in[2], axis_of(call), replaces, call->out[0]));
+    return OP_TEMPORARIES(put(call->in[0], call->in[1], source_of(call), axis_of(call), replaces, call->out[0]));
 }
 
 /* dy taken by index where mask (NULL: everywhere), 0 in the part of the source that the index does not reach. */
@@ -209,13 +218,13 @@ static bool scatter_backward(const op_record *r, tensor *const *dy, tensor **dx)
 
 const op_row op_scatter = {
     .name = "scatter",
-    .inputs_min = 3,
+    .inputs_min = 2,
     .inputs_max = 3,
     .outputs = 1,
     .dtypes = DTYPES_ALL,
     .any_dtype = 1u << 1,
     .same_dtype = true,
-    .attrs = {{"axis", ATTR_INT, true, {0}}},
+    .attrs = {{"axis", ATTR_INT, true, {0}}, {"value", ATTR_FLOAT, false, {0}}},
     .autocast = AUTOCAST_WIDEST,
     .infer = scatter_infer,
     .run = scatter_run,
@@ -242,6 +251,11 @@ const op_row op_scatter_add = {
 tsr_tensor *tsr_scatter(tsr_tensor *x, int axis, tsr_tensor *index, tsr_tensor *source)
 {
     return OP1(op_scatter, ATTRS(A_INT(axis)), x, index, source);
+}
+
+tsr_tensor *tsr_scatter_value(tsr_tensor *x, int axis, tsr_tensor *index, double value)
+{
+    return OP1(op_scatter, ATTRS(A_INT(axis), A_FLOAT(value)), x, index);
 }
 
 tsr_tensor *tsr_scatter_add(tsr_tensor *x, int axis, tsr_tensor *index, tsr_tensor *source)

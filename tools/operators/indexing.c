@@ -178,9 +178,35 @@ static bool scatter_to(reference_call *c, bool adds)
     return put_all(c, &m, ok, adds);
 }
 
-static bool scatter(reference_call *c)
+/* With `terms` in the source's place for the time of the call; frees them. */
+static bool with_source(reference_call *c, operand source, term *terms, bool (*reference)(reference_call *c))
+{
+    const operand given = c->in[2];
+    const int count = c->in_count;
+    source.at = terms;
+    c->in[2] = source;
+    c->in_count = 3;
+    const bool ok = terms != NULL && reference(c);
+    c->in[2] = given;
+    c->in_count = count;
+    host_free(terms);
+    return ok;
+}
+
+static bool scatter_source(reference_call *c)
 {
     return scatter_to(c, false);
+}
+
+static bool scatter(reference_call *c)
+{
+    operand source = c->in[1];
+    if (c->in_count > 2 && c->in[2].at != NULL)
+        return scatter_source(c);
+    term *terms = host_realloc_array(NULL, (size_t)source.count + 1, sizeof *terms);
+    for (int64_t i = 0; terms != NULL && i < source.count; i++)
+        terms[i] = trace_number(c->t, reference_float(c, "value", 0));
+    return with_source(c, source, terms, scatter_source);
 }
 
 static bool scatter_add(reference_call *c)
@@ -188,7 +214,7 @@ static bool scatter_add(reference_call *c)
     return scatter_to(c, true);
 }
 
-static bool index_add(reference_call *c)
+static bool index_add_source(reference_call *c)
 {
     const operand *x = &c->in[0], *chosen = &c->in[1], *source = &c->in[2];
     const int64_t axis = axis_of(c);
@@ -204,6 +230,18 @@ static bool index_add(reference_call *c)
                 meet(&m, place_in(x, own), place_in(source, index));
         } while (index_next(x->rank, source->shape, index));
     return put_all(c, &m, ok, true);
+}
+
+static bool index_add(reference_call *c)
+{
+    const operand source = c->in[2];
+    const double alpha = reference_float(c, "alpha", 1);
+    if (alpha == 1)
+        return index_add_source(c);
+    term *terms = host_realloc_array(NULL, (size_t)source.count + 1, sizeof *terms);
+    for (int64_t i = 0; terms != NULL && i < source.count; i++)
+        terms[i] = trace_cast(c->t, trace_scale(c->t, source.at[i], alpha), c->dtype);
+    return with_source(c, source, terms, index_add_source);
 }
 
 /* ---- samples ---- */
@@ -291,7 +329,12 @@ static const op_sample take_along_dim_samples[] = {
     {                                                                                                                  \
         "past 2^16", .in = {{DIMS(9377, 7)}, TO((9377, 7), 7), {DIMS(9377, 7)}}, ALONG(1)                              \
     }
-static const op_sample scatter_samples[] = {SCATTERS};
+static const op_sample scatter_samples[] = {
+    SCATTERS,
+    {"a number", .in = {{DIMS(5, 7)}, TO((5, 3), 7), {.absent = true}},
+     .attrs = {WITH_INT("axis", 1), WITH_FLOAT("value", 2)}},
+};
+static const op_sample scatter_add_samples[] = {SCATTERS};
 
 static const op_sample index_add_samples[] = {
     {"odd", .in = {{DIMS(5, 7)}, TO((4), 5), {DIMS(4, 7)}}, ALONG(0)},
@@ -303,6 +346,7 @@ static const op_sample index_add_samples[] = {
     {"empty", .in = {{DIMS(0, 3)}, TO((4), 3), {DIMS(0, 4)}}, ALONG(1)},
     {"no indices", .in = {{DIMS(3, 4)}, TO((0), 3), {DIMS(0, 4)}}, ALONG(0)},
     {"small integers", .in = {WHOLE((9, 6)), TO((50), 9), WHOLE((50, 6))}, ALONG(0), .exact = true},
+    {"scaled", .in = {{DIMS(5, 7)}, TO((9), 5), {DIMS(9, 7)}}, .attrs = {WITH_INT("axis", 0), WITH_FLOAT("alpha", -3)}},
     {"past 2^16", .in = {{DIMS(9377, 7)}, TO((33), 9377), {DIMS(33, 7)}}, ALONG(0)},
     {"past 2^16 in", .in = {{DIMS(17, 7)}, TO((9377), 17), {DIMS(9377, 7)}}, ALONG(0)},
 };
@@ -321,7 +365,7 @@ static const operator_row list[] = {
     BY_INDEX(gather, ALL, 2, gather_samples),
     BY_INDEX(take_along_dim, ALL, 2, take_along_dim_samples),
     BY_INDEX(scatter, ALL, 3, scatter_samples),
-    BY_INDEX(scatter_add, FLOATS | INTEGERS, 3, scatter_samples),
+    BY_INDEX(scatter_add, FLOATS | INTEGERS, 3, scatter_add_samples),
     BY_INDEX(index_add, FLOATS | INTEGERS, 3, index_add_samples),
 };
 const row_list indexing_rows = {list, COUNT_OF(list)};

@@ -19,6 +19,8 @@ static bool reduce_terms(reference_call *c, const term *terms, const term *share
     out[0] = reduced_sum(c, terms, n);
     if (reduction == TSR_REDUCTION_MEAN)
         out[0] = trace_div(c->t, out[0], shares == NULL ? trace_number(c->t, (double)n) : reduced_sum(c, shares, n));
+    if (reduction == TSR_REDUCTION_BATCH_MEAN)
+        out[0] = trace_div(c->t, out[0], trace_number(c->t, (double)c->in[0].shape[0]));
     return true;
 }
 
@@ -302,7 +304,72 @@ static const op_sample kl_div_samples[] = {
      .attrs = {WITH_BOOL("log_target", 1), REDUCED(NONE)}},
     {"NaN and infinities, each", .in = {{DIMS(5, 7), .values = VALUES_SPECIALS}, {DIMS(5, 7), B_VALUES}},
      .attrs = {REDUCED(NONE)}, .only_forward = true},
+    {"by the batch", BETWEEN((5, 7), (5, 7)), .attrs = {REDUCED(BATCH_MEAN)}},
+    {"of logarithms, by the batch", .in = {{DIMS(3, 4, 5), A_VALUES}, {DIMS(5), A_VALUES}},
+     .attrs = {WITH_BOOL("log_target", 1), REDUCED(BATCH_MEAN)}},
     {"without a share", .in = {{DIMS(5, 7), A_VALUES}, {DIMS(5, 7), .values = VALUES_SPARSE}}, .only_forward = true},
+};
+
+/* ---- weighted_bce_with_logits ---- */
+
+/* weight ((1 - target) input + (1 - target + pos_weight target) log(1 + exp(-input))) */
+static bool weighted_bce_with_logits(reference_call *c)
+{
+    trace *t = c->t;
+    const operand *x = &c->in[0], *target = &c->in[1], *weight = &c->in[2], *pos_weight = &c->in[3];
+    int64_t index[TSR_MAX_RANK] = {0}, i = 0;
+    term *terms = host_realloc_array(NULL, (size_t)x->count + 1, sizeof *terms);
+    if (terms != NULL && x->count > 0)
+        do {
+            const term a = x->at[broadcast_at(x, x->rank, index)], b = target->at[broadcast_at(target, x->rank, index)];
+            const double v = trace_value(t, a), slope = -1 / (1 + exp(v)), value = fmax(-v, 0) + log1p(exp(-fabs(v)));
+            const double size = -slope;
+            const term rest = trace_sub(t, trace_number(t, 1), b);
+            term tail = trace_function(t, value, c->dtype == TSR_F64 ? 10 : 6, 1, &a, &slope, &size, 12);
+            if (c->in_count > 3 && pos_weight->at != NULL) {
+                const term more = trace_mul(t, b, pos_weight->at[broadcast_at(pos_weight, x->rank, index)]);
+                tail = trace_mul(t, trace_add(t, rest, more), tail);
+            }
+            terms[i] = trace_add(t, trace_mul(t, rest, a), tail);
+            if (c->in_count > 2 && weight->at != NULL)
+                terms[i] = trace_mul(t, terms[i], weight->at[broadcast_at(weight, x->rank, index)]);
+            i++;
+        } while (index_next(x->rank, x->shape, index));
+    const bool ok = terms != NULL && reduce_terms(c, terms, NULL, x->rank, x->shape);
+    host_free(terms);
+    return ok;
+}
+
+#define LOGIT(shape_)                                                                                                  \
+    {                                                                                                                  \
+        DIMS shape_, .low = -9, .high = 9                                                                              \
+    }
+#define SHARE(shape_)                                                                                                  \
+    {                                                                                                                  \
+        DIMS shape_, .low = 0, .high = 1                                                                               \
+    }
+#define FACTOR(shape_)                                                                                                 \
+    {                                                                                                                  \
+        DIMS shape_, .low = 0.5, .high = 3                                                                             \
+    }
+#define NO_FACTOR                                                                                                      \
+    {                                                                                                                  \
+        .absent = true                                                                                                 \
+    }
+static const op_sample weighted_bce_samples[] = {
+    {"odd", .in = {LOGIT((5, 7)), SHARE((5, 7)), FACTOR((5, 7)), FACTOR((7))}},
+    {"each", .in = {LOGIT((5, 7)), SHARE((5, 7)), FACTOR((5, 1)), FACTOR((7))}, .attrs = {REDUCED(NONE)}},
+    {"a sum", .in = {LOGIT((5, 7)), SHARE((5, 7)), FACTOR((7)), FACTOR((5, 7))}, .attrs = {REDUCED(SUM)}},
+    {"without a weight", .in = {LOGIT((3, 4, 5)), SHARE((3, 4, 5)), NO_FACTOR, FACTOR((5))}},
+    {"without a positive weight", .in = {LOGIT((5, 7)), SHARE((5, 7)), FACTOR((5, 7)), NO_FACTOR}},
+    {"without weights", .in = {LOGIT((5, 7)), SHARE((5, 7)), NO_FACTOR, NO_FACTOR}},
+    {"truths", .in = {LOGIT((5, 7)), {DIMS(5, 7), .values = VALUES_SPARSE}, NO_FACTOR, FACTOR((7))},
+     .attrs = {REDUCED(NONE)}},
+    {"sure", .in = {{DIMS(5, 7), .low = -1e4, .high = 1e4}, SHARE((5, 7)), FACTOR((5, 7)), FACTOR((7))}},
+    {"one element", .in = {LOGIT((1, 1)), SHARE((1, 1)), FACTOR((1)), FACTOR((1))}},
+    {"empty, each", .in = {LOGIT((0, 3)), SHARE((0, 3)), NO_FACTOR, FACTOR((3))}, .attrs = {REDUCED(NONE)}},
+    {"the mean of none", .in = {LOGIT((0, 3)), SHARE((0, 3)), NO_FACTOR, FACTOR((3))}},
+    {"past 2^16", .in = {LOGIT((65539)), SHARE((65539)), FACTOR((1)), FACTOR((1))}},
 };
 
 #define CLASS_LOSS(operator_name, function, list_of)                                                                   \
@@ -313,18 +380,19 @@ static const op_sample kl_div_samples[] = {
     }
 #define PAIR_ROW(operator_name, function, list_of, ...)                                                                \
     {                                                                                                                  \
-        .name = operator_name, .family = "softmax and losses", .dtypes = FLOATS, .arity = 2, .results = 1,             \
-        .differentiable = true, .reference = function, SAMPLES(list_of), __VA_ARGS__                                   \
+        .name = operator_name, .family = "softmax and losses", .dtypes = FLOATS, .results = 1, .differentiable = true, \
+        .reference = function, SAMPLES(list_of), __VA_ARGS__                                                           \
     }
 #define SCALES(by) .huge = by, .tiny = 1 / (by)
 static const operator_row list[] = {
     CLASS_LOSS("cross_entropy", cross_entropy, cross_entropy_samples),
     CLASS_LOSS("nll", nll, nll_samples),
-    PAIR_ROW("mse", mse, mse_samples, .specials = true, SCALES(0x1p58)),
-    PAIR_ROW("l1", l1, mse_samples, .specials = true, SCALES(0x1p115)),
-    PAIR_ROW("smooth_l1", smooth_l1, smooth_l1_samples, .specials = true, SCALES(0x1p115)),
-    PAIR_ROW("huber", huber, huber_samples, .specials = true, SCALES(0x1p115)),
-    PAIR_ROW("bce_with_logits", bce_with_logits, bce_samples, .specials = true, .tiny = 0x1p-120),
-    PAIR_ROW("kl_div", kl_div, kl_div_samples, .specials = true, .tiny = 0x1p-58),
+    PAIR_ROW("mse", mse, mse_samples, .arity = 2, .specials = true, SCALES(0x1p58)),
+    PAIR_ROW("l1", l1, mse_samples, .arity = 2, .specials = true, SCALES(0x1p115)),
+    PAIR_ROW("smooth_l1", smooth_l1, smooth_l1_samples, .arity = 2, .specials = true, SCALES(0x1p115)),
+    PAIR_ROW("huber", huber, huber_samples, .arity = 2, .specials = true, SCALES(0x1p115)),
+    PAIR_ROW("bce_with_logits", bce_with_logits, bce_samples, .arity = 2, .specials = true, .tiny = 0x1p-120),
+    PAIR_ROW("weighted_bce_with_logits", weighted_bce_with_logits, weighted_bce_samples, .arity = 4),
+    PAIR_ROW("kl_div", kl_div, kl_div_samples, .arity = 2, .specials = true, .tiny = 0x1p-58),
 };
 const row_list losses_rows = {list, COUNT_OF(list)};

@@ -92,6 +92,27 @@ static bool instance_norm(reference_call *c)
     return normalise_rows(c, by_channels(c, c->in[0].shape[1]));
 }
 
+/* By the statistics that were kept, in evaluation. */
+static bool instance_norm_running(reference_call *c)
+{
+    const operand *x = &c->in[0];
+    trace *t = c->t;
+    if (reference_int(c, "training", 1) != 0)
+        return instance_norm(c);
+    const int64_t span = count_from(x, 2);
+    term *out = reference_result(c, 0, c->dtype, x->rank, x->shape);
+    for (int64_t i = 0; out != NULL && i < x->count; i++) {
+        const int64_t k = i / span % x->shape[1];
+        const term variance = trace_add(t, c->in[4].at[k], trace_number(t, reference_float(c, "epsilon", 1e-5)));
+        out[i] = trace_div(t, trace_sub(t, x->at[i], c->in[3].at[k]), trace_sqrt(t, variance));
+        if (c->in[1].at != NULL)
+            out[i] = trace_mul(t, out[i], c->in[1].at[k]);
+        if (c->in[2].at != NULL)
+            out[i] = trace_add(t, out[i], c->in[2].at[k]);
+    }
+    return out != NULL;
+}
+
 /* ---- samples ---- */
 
 #define ABSENT                                                                                                         \
@@ -179,6 +200,29 @@ static const op_sample instance_norm_samples[] = {
     {"past 2^16", .in = {{DIMS(2, 6, 53, 107)}, WIDE((6))}},
 };
 
+/* Running statistics behind the weights. */
+#define KEPT(n)                                                                                                        \
+    {DIMS n, .wide = true},                                                                                            \
+    {                                                                                                                  \
+        DIMS n, .low = 0.5, .high = 2, .wide = true                                                                    \
+    }
+#define EVALUATION .attrs = {WITH_BOOL("training", 0)}
+static const op_sample instance_norm_running_samples[] = {
+    {"odd", .in = {{DIMS(2, 3, 4, 5)}, WEIGHTS((3)), KEPT((3))}},
+    {"evaluation", .in = {{DIMS(2, 3, 4, 5)}, WEIGHTS((3)), KEPT((3))}, EVALUATION},
+    {"wide weights", .in = {{DIMS(2, 3, 4, 5)}, WIDE((3)), KEPT((3))}},
+    {"wide weights, evaluation", .in = {{DIMS(2, 3, 4, 5)}, WIDE((3)), KEPT((3))}, EVALUATION},
+    {"lines", .in = {{DIMS(3, 5, 7)}, WEIGHTS((5)), KEPT((5))}},
+    {"rooms, evaluation", .in = {{DIMS(2, 2, 3, 2, 5)}, WIDE((2)), KEPT((2))}, EVALUATION},
+    {"without weights", .in = {{DIMS(2, 4, 9)}, ABSENT, ABSENT, KEPT((4))}},
+    {"without weights, evaluation", .in = {{DIMS(2, 4, 9)}, ABSENT, ABSENT, KEPT((4))},
+     .attrs = {WITH_BOOL("training", 0), EPSILON(0.1)}},
+    {"all momentum", .in = {{DIMS(2, 4, 9)}, WIDE((4)), KEPT((4))}, .attrs = {WITH_FLOAT("momentum", 1)}},
+    {"one element", .in = {{DIMS(1, 1, 1)}, WEIGHTS((1)), KEPT((1))}, EVALUATION},
+    {"empty", .in = {{DIMS(0, 4, 3)}, WEIGHTS((4)), KEPT((4))}, EVALUATION},
+    {"past 2^16", .in = {{DIMS(2, 6, 53, 107)}, WIDE((6)), KEPT((6))}},
+};
+
 #define NORM(operator_name, operands)                                                                                  \
     {                                                                                                                  \
         .name = #operator_name, .family = "normalisation", .dtypes = FLOATS, .arity = operands, .results = 3,          \
@@ -190,5 +234,15 @@ static const operator_row list[] = {
     NORM(rms_norm, 2),
     NORM(group_norm, 3),
     NORM(instance_norm, 3),
+    {.name = "instance_norm_running",
+     .family = "normalisation",
+     .dtypes = FLOATS,
+     .arity = 5,
+     .results = 1,
+     .differentiable = true,
+     .constant = 3u << 3,
+     .updated = 3u << 3,
+     .reference = instance_norm_running,
+     SAMPLES(instance_norm_running_samples)},
 };
 const row_list norms_rows = {list, COUNT_OF(list)};
