@@ -111,6 +111,22 @@ static void step(const run *r, tsr_optimizer *optimizer, tsr_tensor *parameter)
     tsr_clear_grad(parameter);
 }
 
+static void scaled_step(const run *r, tsr_tensor *parameter)
+{
+    tsr_optimizer *optimizer = tsr_adam_create(&parameter, 1, NULL);
+    tsr_grad_scaler *scaler = tsr_grad_scaler_create(r->device, NULL);
+    require(r, optimizer);
+    require(r, scaler);
+    for (int i = 0; i < 2; i++) {
+        require_ok(r, tsr_backward(tsr_grad_scaler_scale(scaler, tsr_sum(parameter, NULL, 0, false))));
+        require_ok(r, tsr_grad_scaler_step(scaler, optimizer));
+        require_ok(r, tsr_grad_scaler_update(scaler));
+    }
+    tsr_grad_scaler_destroy(scaler);
+    tsr_optimizer_destroy(optimizer);
+    tsr_clear_grad(parameter);
+}
+
 void every_optimizer(const run *r)
 {
     require_ok(r, tsr_scope_begin());
@@ -119,5 +135,10 @@ void every_optimizer(const run *r)
     step(r, tsr_sgd_create(&p, 1, &(tsr_sgd_options){.lr = 0.1, .momentum = 0.5}), p);
     step(r, tsr_adam_create(&p, 1, &(tsr_adam_options){.lr = 0.1}), p);
     step(r, tsr_adamw_create(&p, 1, &(tsr_adam_options){.weight_decay = 0.1}), p);
+    step(r, tsr_rmsprop_create(&p, 1, &(tsr_rmsprop_options){.momentum = 0.5, .centered = true}), p);
+    step(r, tsr_adagrad_create(&p, 1, NULL), p);
+    step(r, tsr_lion_create(&p, 1, NULL), p);
+    step(r, tsr_lamb_create(&p, 1, NULL), p);
+    scaled_step(r, p);
     require_ok(r, tsr_scope_end());
 }

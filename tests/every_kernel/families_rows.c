@@ -69,6 +69,15 @@ static void every_attention(const run *r, tsr_dtype dtype)
     differentiate(r, tsr_rotary_embedding(q, cosine, sine, true));
 }
 
+static void every_cell(const run *r, tsr_dtype dtype)
+{
+    tsr_tensor *state = operand(r, dtype, SHAPE(2, 3)), *h_next = NULL, *c_next = NULL;
+    require_ok(
+        r, tsr_lstm_cell(operand(r, dtype, SHAPE(2, 12)), operand(r, dtype, SHAPE(2, 12)), state, &h_next, &c_next));
+    differentiate(r, tsr_add(h_next, c_next));
+    differentiate(r, tsr_gru_cell(operand(r, dtype, SHAPE(2, 9)), operand(r, dtype, SHAPE(2, 9)), state));
+}
+
 void every_row(const run *r)
 {
     EACH_DTYPE(dtype, float_dtypes)
@@ -82,6 +91,7 @@ void every_row(const run *r)
         differentiate(r, tsr_layer_norm(operand(r, dtype, SHAPE(6, 5)), SHAPE(5), weight, bias, 1e-5));
         differentiate(r, tsr_rms_norm(operand(r, dtype, SHAPE(6, 5)), SHAPE(5), weight, 1e-5));
         differentiate(r, tsr_group_norm(operand(r, dtype, SHAPE(2, 4, 3)), 2, NULL, NULL, 1e-5));
+        every_cell(r, dtype);
         every_loss(r, dtype);
         every_attention(r, dtype);
         require_ok(r, tsr_scope_end());

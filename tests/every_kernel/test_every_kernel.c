@@ -155,6 +155,12 @@ static bool is_out_of_reach(const kernel_entry *e)
         {"sgd/f64", NULL},
         {"sgd_plain/f64", NULL},
         {"optimizer_tick/f64", NULL},
+        {"rmsprop/f64", NULL},
+        {"adagrad/f64", NULL},
+        {"lion/f64", NULL},
+        {"lamb_moments/f64", NULL},
+        {"lamb_ratio/f64", NULL},
+        {"lamb_apply/f64", NULL},
         {"attention/f32/f64", NULL}, /* a mask of numbers has the dtype that attention computes in */
         {"attention/f64/f32", NULL},
         {"attention_grad/f32/f64", NULL},
