@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Usage: scripts/test.sh [-k REGEX] [--all | --asan | --tsan | --clang | --valgrind]
+# Usage: scripts/test.sh [-k REGEX] [--all | --asan | --tsan | --clang | --valgrind | --drivers]
 #
 # Installs what is missing, builds, and runs the tests; run again, it does only what has changed.
 #   -k REGEX     only the tests whose name matches, building only what they need
@@ -7,6 +7,8 @@
 #   --asan       with address and undefined-behaviour sanitizers, on the CPU device alone
 #   --tsan       with the thread sanitizer, on the CPU device alone
 #   --valgrind   a short training on the CPU device under Valgrind
+#   --drivers    what drivers are told, in full: every kernel in every dtype in Oclgrind and under Vulkan's validation layer,
+#                and all tests on Vulkan under that layer; half an hour or more (docs/checking.md)
 #   --all        format check, clang build, fuzzers, sanitizers, Valgrind, then all tests; what CI does (CI=true)
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -16,7 +18,7 @@ mode=
 while [ $# -gt 0 ]; do
     case $1 in
         -k) [ $# -gt 1 ] || die "-k needs a regular expression"; pattern=$2; shift ;;
-        --all | --asan | --tsan | --clang | --valgrind) mode=${1#--} ;;
+        --all | --asan | --tsan | --clang | --valgrind | --drivers) mode=${1#--} ;;
         -h | --help) usage; exit ;;
         *) die "unknown option $1; --help lists them" ;;
     esac
@@ -95,6 +97,21 @@ valgrind_training() (
             --suppressions=tests/valgrind.supp build/release/bin/tessera train mnist --data build/small-mnist \
             --device cpu --model $model --batch 8 --steps 3 </dev/null || exit 1
     done
+)
+
+# test_vulkan_device is left out since it uses the layer by itself, and does on purpose what ends the others.
+drivers() (
+    failed=0
+    configure release release && build release || exit 1
+    for watcher in simulated validated; do
+        say "every kernel, $watcher"
+        sh tests/every_kernel/$watcher.sh build/release/bin/test_every_kernel || [ $? -eq 77 ] || failed=1
+    done
+    say "all tests on Vulkan, validated"
+    export TEST_DEVICES=vulkan:0 VK_LAYER_SETTINGS_PATH=$root/tests/every_kernel
+    export VK_LOADER_LAYERS_ENABLE=VK_LAYER_KHRONOS_validation
+    run_ctest release -E '^(vulkan_device|kernel_compile|every_kernel_.*|.*cuda.*|opencl_.*|fuzz_.*)$' || failed=1
+    exit $failed
 )
 
 # The tests come last: what CI reads is their summary.
