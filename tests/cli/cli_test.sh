@@ -501,6 +501,9 @@ diff() {
     complains "one more"
     run 2 diff "$work/a" "$work/nowhere"
     complains "nowhere"
+    run 0 train mnist --model mlp --steps 1 --budget 1 --batch 8 --trace "$work/b" --trace-steps 7
+    run 2 diff "$work/a" "$work/b"
+    complains "holds no step"
     head -c 5000 "$work/a" >"$work/b"
     run 2 diff "$work/a" "$work/b"
     complains "$work/b"
