@@ -475,7 +475,7 @@ diff() {
                 is recomputed.0.wrong false
                 is recomputed.1.wrong true
                 ;;
-            *,cnn)
+            opencl:0,cnn)
                 record $device cnn max_pool/f32
                 parts max_pool2d forward
                 ;;
@@ -501,6 +501,9 @@ diff() {
     complains "one more"
     run 2 diff "$work/a" "$work/nowhere"
     complains "nowhere"
+    run 0 train mnist --model mlp --steps 1 --budget 1 --batch 8 --trace "$work/b" --trace-steps 7
+    run 2 diff "$work/a" "$work/b"
+    complains "holds no step"
     head -c 5000 "$work/a" >"$work/b"
     run 2 diff "$work/a" "$work/b"
     complains "$work/b"
@@ -559,9 +562,19 @@ bench() {
         [ "$(value results.$i.runs)" -ge 3 ] || bad "$what: too few runs"
     done
 
+    run 0 bench gemm --device cpu --size 300000 --seconds 0.001 --json "$work/run.json"
+    is results.# 8
+    is results.0.what '"matmul"'
+    is results.0.m 256
+    is results.0.flops 33554432.0
+    is results.4.k 1568
+    is results.4.flops 25690112.0
+    is results.4.operands '"[64, 1568] [1568, 128]'"'"'"'
+    grep '"error": "' "$work/run.json" && bad "$what: a product failed"
+
     run 2 bench
     complains "tessera bench ops"
-    run 2 bench gemm
+    run 2 bench train
     run 2 bench ops --ops '('
     complains "--ops"
     run 2 bench ops --ops nosuchoperator

@@ -12,6 +12,8 @@
 #include "base/memory.h"
 #include "base/philox.h"
 #include "difference.h"
+#include "operators/number.h"
+#include "operators/samples.h"
 #include "recorder.h"
 #include "tessera/tessera.h"
 
@@ -333,6 +335,102 @@ static void distance_is_passed_on(void **state)
     }
 }
 
+/* ---- growth, tried on every operator --------------------------------------------------------------------------------- */
+
+/* One sample, forward and backward, of operands that are `apart` times their size away from the table's. */
+static bool record_sample(const operator_row *row, const op_sample *sample, double apart, tsr_module *model,
+                          recording *made)
+{
+    host_input in[INPUTS_MAX];
+    tsr_tensor *x[INPUTS_MAX] = {NULL}, *out[OUTPUTS_MAX] = {NULL};
+    const int count = sample_inputs(row, sample);
+    philox_stream numbers = philox_begin(5, PHILOX_ORDER, 0);
+    recorder *r = recorder_create(&(recorder_settings){path, "1", false, row->name}, device, model);
+    assert_non_null(r);
+    assert_true(sample_fill(row, sample, 0, TSR_F32, 0, in));
+    assert_int_equal(tsr_scope_begin(), TSR_OK);
+    for (int k = 0; k < count; k++) {
+        const sample_input *i = &sample->in[k];
+        const size_t size = tsr_dtype_size(in[k].dtype);
+        if (i->absent)
+            continue;
+        char *data = host_alloc((size_t)in[k].count * size + 1);
+        for (int64_t e = 0; e < in[k].count; e++)
+            number_store(in[k].dtype, data, e,
+                         in[k].value[e] *
+                             (number_is_float(in[k].dtype) ? 1 + apart * (philox_double(&numbers) - 0.5) : 1));
+        x[k] = tsr_from_data(device, in[k].dtype, i->rank, i->shape, data);
+        host_free(data);
+        assert_non_null(x[k]);
+        if (row->differentiable && (row->constant >> k & 1) == 0 && number_is_float(in[k].dtype))
+            assert_int_equal(tsr_set_requires_grad(x[k], true), TSR_OK);
+    }
+    assert_int_equal(recorder_begin_step(r, 1), TSR_OK);
+    bool ok = tsr_op_call(row->name, x, count, out, row->results, sample->attrs, sample_attrs(sample)) == TSR_OK;
+    if (ok && tsr_requires_grad(out[0]))
+        ok = tsr_backward_from(out[0], NULL, false) == TSR_OK;
+    assert_int_equal(recorder_end_step(r), TSR_OK);
+    size_t size;
+    const char *lines = recorder_finish(r, &size);
+    assert_non_null(lines);
+    assert_int_equal(recording_parse(made, row->name, lines, size), TSR_OK);
+    recorder_destroy(r);
+    for (int k = 0; k < count; k++)
+        tsr_clear_grad(x[k]);
+    tsr_scope_end();
+    sample_free(in);
+    return ok;
+}
+
+/* What comes of a distance between the operands stays within what growth.c allows, for every operator: real
+ * distances through real operators. How many times the bound it reaches is printed. */
+static void growth_is_bounded(void **state)
+{
+    static sample_list list;
+    int known = 0, guessed = 0, wrong = 0;
+    (void)state;
+    tsr_module *model = tsr_relu_create();
+    for (size_t i = 0; i < operator_count(); i++) {
+        const operator_row *row = operator_at(i);
+        double most = 0;
+        bool has_formula = true;
+        if ((row->dtypes & MASK(TSR_F32)) == 0)
+            continue;
+        samples_of(row, TSR_F32, &list);
+        for (size_t k = 0; k < list.count && k < 12; k++) {
+            recording a = {.count = 0}, b = {.count = 0};
+            const op_sample *sample = &list.samples[k];
+            if (sample->only_forward || sample->in[0].values == VALUES_EXTREMES || sample->exact ||
+                shape_product(sample->in[0].rank, sample->in[0].shape) > 10000 ||
+                !record_sample(row, sample, 0, model, &a)) {
+                recording_free(&a);
+                continue;
+            }
+            assert_true(record_sample(row, sample, 0x1p-12, model, &b));
+            const comparison_result r = recordings_compare(&a, &b);
+            const difference *d = r.first.kind == DIFFERENCE_NONE ? &r.nearest : &r.first;
+            has_formula = has_formula && (d->kind == DIFFERENCE_NONE || d->allowed.known);
+            if (r.first.kind == DIFFERENCE_VALUES)
+                wrong++,
+                    print_message("WRONG %s, %s, %s: result %d is %g apart, %g times what is allowed (%g and %g)\n",
+                                  row->name, sample->name, tsr_trace_phase_name(a.events[r.first.event].phase),
+                                  r.first.tensor, r.first.distance, r.first.ratio, r.first.allowed.own,
+                                  r.first.allowed.passed);
+            most = fmax(most, d->ratio);
+            recording_free(&a);
+            recording_free(&b);
+        }
+        known += has_formula;
+        guessed += !has_formula;
+        if (!has_formula)
+            print_message("%s: no formula; a guess reaches %.3g of its bound\n", row->name, most);
+    }
+    print_message("%d operators with a formula, %d without\n", known, guessed);
+    assert_int_equal(wrong, 0);
+    assert_true(known > 70);
+    tsr_module_destroy(model);
+}
+
 static void other_events_are_found(void **state)
 {
     (void)state;
@@ -366,7 +464,7 @@ int main(void)
         cmocka_unit_test(what_is_written_is_read),   cmocka_unit_test(whole_tensors_are_kept),
         cmocka_unit_test(damaged_files_are_refused), cmocka_unit_test(wrong_files_are_named),
         cmocka_unit_test(parts_are_found),           cmocka_unit_test(distance_is_passed_on),
-        cmocka_unit_test(other_events_are_found),
+        cmocka_unit_test(other_events_are_found),    cmocka_unit_test(growth_is_bounded),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }

@@ -1,4 +1,4 @@
-/* The loads are those of networks in use: ResNet's convolutions, GPT-2's products, norms, attention and embedding. */
+/* The loads are those of networks in use: ResNet's convolutions, GPT-2's products, norms and attention, LLaMA's vocabulary. */
 #include "loads.h"
 
 #include <math.h>
@@ -111,7 +111,7 @@ static const load_row rows[] = {
     {{"resample", ONE(64, 64, 1024), .attrs = {WITH_INT("axis", -1), WITH_INT("size", 2048), WITH_INT("mode", 1)}}, 1,
      .per_result = 3, UNREAD},
     /* indices */
-    {{"embedding", .in = {{DIMS(50257, 768)}, INDEX(TSR_I64, 0, 50257, 16, 1024)}}, 2, UNREAD},
+    {{"embedding", .in = {{DIMS(32000, 768)}, INDEX(TSR_I64, 0, 32000, 16, 1024)}}, 2, UNREAD}, /* fits 128 MiB */
     {{"index_select", .in = {{DIMS(16384, 1024)}, INDEX(TSR_I64, 0, 1024, 1024)}, .attrs = {WITH_INT("axis", 1)}}, 1,
      UNREAD},
     {{"index_add", .in = {{DIMS(16384, 1024)}, INDEX(TSR_I64, 0, 1024, 1024), {DIMS(16384, 1024)}},

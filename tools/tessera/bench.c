@@ -1,4 +1,4 @@
-/* tessera bench ops: how fast each operator is on each device, against what the device can do. */
+/* tessera bench: how fast operators and products are on each device, against what the device can do. */
 #include "bench.h"
 
 #include <string.h>
@@ -12,7 +12,7 @@
 #include "selection.h"
 #include "table.h"
 
-static const char *const subjects[] = {"ops", NULL};
+static const char *const subjects[] = {"ops", "gemm", NULL};
 
 #define FIELD(name) offsetof(bench_settings, name)
 static const option options[] = {
@@ -23,7 +23,9 @@ static const option options[] = {
     {"dtype", "LIST", OPTION_TEXT, FIELD(dtypes), "with commas: f32,f16,bf16,f64,i32,i64; f32 if not given", 0, 0,
      NULL},
     {"size", "N", OPTION_INT, FIELD(size),
-     "elements of pointwise operands; other loads grow likewise;\n16777216 if not given", 1024, 1 << 28, NULL},
+     "elements of pointwise operands; other loads grow likewise, and products\nwith larger operands are left out; "
+     "16777216 if not given",
+     1024, 1 << 28, NULL},
     {"seconds", "X", OPTION_REAL, FIELD(seconds), "that one measurement may take, after its warm-up; 0.5 if not given",
      0, 3600, NULL},
     {"json", "FILE", OPTION_TEXT, FIELD(json), "results as JSON (docs/json.md); - for standard output", 0, 0, NULL},
@@ -40,6 +42,7 @@ static void set_defaults(void *settings)
 typedef struct bench_run {
     bench_results *b;
     const selection *selected;
+    bool products; /* bench gemm */
     FILE *out;
     int64_t planned, done; /* operators, of one device */
     double began;
@@ -71,12 +74,15 @@ static bool keep(bench_results *b, size_t device, const bench_record *r)
     return true;
 }
 
-static bool measure_operator(bench_run *r, size_t device, const operator_row *row, tsr_dtype dtype)
+static bool measure_load(bench_run *r, size_t device, const load *l, tsr_dtype dtype, const int64_t mnk[3])
 {
     bench_record forward, backward;
     bool has_backward;
     const bool ok =
-        bench_measure(r->b->devices.device[device], r->b->settings, row, dtype, &forward, &backward, &has_backward);
+        bench_measure(r->b->devices.device[device], r->b->settings, l, dtype, &forward, &backward, &has_backward);
+    forward.m = backward.m = mnk[0];
+    forward.n = backward.n = mnk[1];
+    forward.k = backward.k = mnk[2];
     bool kept = keep(r->b, device, &forward);
     if (has_backward)
         kept = keep(r->b, device, &backward) && kept;
@@ -84,7 +90,7 @@ static bool measure_operator(bench_run *r, size_t device, const operator_row *ro
     if (progress_due(&r->bar)) {
         const double spent = clock_seconds() - r->began;
         char phase[64];
-        snprintf(phase, sizeof phase, "%s, operator ", row->name);
+        snprintf(phase, sizeof phase, "%s, ", l->row->name);
         r->bar.phase = phase;
         progress_show(&r->bar, r->done, r->planned, -1, -1, spent / (double)r->done * (double)(r->planned - r->done));
         r->bar.phase = "";
@@ -92,19 +98,35 @@ static bool measure_operator(bench_run *r, size_t device, const operator_row *ro
     return ok && kept;
 }
 
-/* visit for each operator and dtype that is asked for, until it returns false. */
-static bool each_operator(bench_run *r, size_t device, bool count_only)
+/* The i-th of what is to be measured; false behind the last. */
+static bool load_at(const bench_run *r, size_t i, load *l, int64_t mnk[3])
 {
-    for (size_t i = 0; i < operator_count(); i++)
+    if (r->products)
+        return bench_product(i, l, mnk);
+    if (i >= operator_count())
+        return false;
+    load_of(operator_at(i), r->b->settings->size, l);
+    memset(mnk, 0, 3 * sizeof *mnk);
+    return true;
+}
+
+/* Each in each dtype that is asked for, until one fails; or only how many they are. */
+static bool each_load(bench_run *r, size_t device, bool count_only)
+{
+    load l;
+    int64_t mnk[3];
+    for (size_t i = 0; load_at(r, i, &l, mnk); i++) {
+        if (r->products && (load_count(&l, 0) > r->b->settings->size || load_count(&l, 1) > r->b->settings->size))
+            continue;
         for (tsr_dtype d = 0; d < TSR_DTYPE_COUNT; d++) {
-            const operator_row *row = operator_at(i);
-            if (!selection_has(r->selected, row) || (row->dtypes & r->selected->dtypes & MASK(d)) == 0)
+            if (!selection_has(r->selected, l.row) || (l.row->dtypes & r->selected->dtypes & MASK(d)) == 0)
                 continue;
             if (count_only)
                 r->planned++;
-            else if (interrupted() || !measure_operator(r, device, row, d))
+            else if (interrupted() || !measure_load(r, device, &l, d, mnk))
                 return false;
         }
+    }
     return true;
 }
 
@@ -121,10 +143,10 @@ static void run_device(bench_run *r, size_t device)
     if (b->devices.device[device] != NULL) {
         r->done = 0;
         r->began = clock_seconds();
-        progress_begin(&r->bar, b->devices.info[device].id, "operators/s");
+        progress_begin(&r->bar, b->devices.info[device].id, "measurements/s");
         tsr_clear_error();
         bool ok = bench_measure_limits(b->devices.device[device], b->settings, &b->limits[device]) == TSR_OK &&
-                  (each_operator(r, device, false) || interrupted());
+                  (each_load(r, device, false) || interrupted());
         ok = ok && (interrupted() ||
                     bench_measure_limits(b->devices.device[device], b->settings, &b->limits[device]) == TSR_OK);
         progress_end(&r->bar);
@@ -146,7 +168,7 @@ static int run_all(bench_run *r)
 {
     bench_results *b = r->b;
     bool failed = false, written = true;
-    each_operator(r, 0, true);
+    each_load(r, 0, true);
     if (r->planned == 0)
         return complain("no operator and dtype is left: --ops %s, --dtype %s",
                         b->settings->ops != NULL ? b->settings->ops : "(all)", b->settings->dtypes);
@@ -159,7 +181,8 @@ static int run_all(bench_run *r)
         failed = failed || b->devices.status[i] != TSR_OK;
     }
     print_wrapped(r->out, 0, 0,
-                  "A prime ' marks the derivative. OF COPY and OF PRODUCT: parts of this device's plain copy and large "
+                  "A prime ' marks the derivative, or a transposed operand. OF COPY and OF PRODUCT: parts of this "
+                  "device's plain copy and large "
                   "product. OF ROOF: the time "
                   "that the slower of the two would take, over what it took; caches can make it more than 100 %. "
                   "(small): the operator "
@@ -177,7 +200,6 @@ static int run(const void *settings, const char *subject)
 {
     const bench_settings *s = settings;
     selection selected = {.has_regex = false};
-    (void)subject; /* ops is the only one so far */
     if (!report_writable("json", s->json) || !selection_take(&selected, s->ops, s->dtypes)) {
         selection_free(&selected);
         return EXIT_USAGE;
@@ -188,7 +210,7 @@ static int run(const void *settings, const char *subject)
         complain("%s", tsr_last_error());
     } else {
         b->settings = s;
-        bench_run r = {.b = b, .selected = &selected};
+        bench_run r = {.b = b, .selected = &selected, .products = strcmp(subject, "gemm") == 0};
         r.out = s->json != NULL && strcmp(s->json, "-") == 0 ? stderr : stdout;
         status = run_all(&r);
         device_list_close(&b->devices);
@@ -201,11 +223,12 @@ static int run(const void *settings, const char *subject)
 
 const command command_bench = {
     .name = "bench",
-    .summary = "measures each operator against the device's copy and product",
-    .synopsis = "ops [options]",
+    .summary = "measures operators and products against what the device can do",
+    .synopsis = "ops|gemm [options]",
     .about =
         "Time, bytes and flops a second of every operator, forward and backward, on large operands; beside them what\n"
-        "part that is of the bandwidth of a plain copy and of the rate of a large product, measured in the same run.",
+        "part that is of the bandwidth of a plain copy and of the rate of a large product, measured in the same run.\n"
+        "gemm: products of several sizes in place of operators.",
     .options = options,
     .option_count = COUNT_OF(options),
     .subjects = subjects,

@@ -26,6 +26,7 @@ typedef struct bench_record {
     tsr_dtype dtype;
     size_t device;      /* in the list */
     bool backward, own; /* own: the load is one for measuring (loads.h) */
+    int64_t m, n, k;    /* of a product of bench gemm; 0 else */
     char shapes[96];    /* "[16384, 1024] [1024]" */
     tsr_status status;
     char error[256];
@@ -47,8 +48,10 @@ typedef struct bench_results {
 /* Measures the device's limits; again later, the better ones stay. */
 tsr_status bench_measure_limits(tsr_device *device, const bench_settings *settings, bench_limits *limits);
 /* Fills the forward and the backward record of an operator; *has_backward: there is one. False: the device failed. */
-bool bench_measure(tsr_device *device, const bench_settings *settings, const operator_row *row, tsr_dtype dtype,
+bool bench_measure(tsr_device *device, const bench_settings *settings, const load *l, tsr_dtype dtype,
                    bench_record *forward, bench_record *backward, bool *has_backward);
+/* The loads of `bench gemm`: products as networks have them, the i-th; false behind the last. */
+bool bench_product(size_t i, load *l, int64_t mnk[3]);
 /* What part of its limits a record reaches. */
 void bench_rate(bench_record *r, const bench_limits *limits);
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/compiler.h"
 #include "base/memory.h"
 #include "base/philox.h"
 #include "bench.h"
@@ -141,6 +142,14 @@ static tsr_tensor *operand_of(const work *w, int k, tsr_dtype dtype)
     const bool bounded = in->high > in->low;
     if (!number_is_float(own))
         return whole_numbers(w->device, in, own);
+    if (in->layout == LAYOUT_REVERSED) { /* the last two axes of a product's operand */
+        int64_t shape[TSR_MAX_RANK];
+        memcpy(shape, in->shape, sizeof shape);
+        shape[in->rank - 2] = in->shape[in->rank - 1];
+        shape[in->rank - 1] = in->shape[in->rank - 2];
+        tsr_tensor *t = tsr_transpose(tsr_uniform(w->device, own, in->rank, shape, -1, 1), -2, -1);
+        return tsr_detach(t);
+    }
     return tsr_uniform(w->device, own, in->rank, in->shape, bounded ? in->low : -1, bounded ? in->high : 1);
 }
 
@@ -190,7 +199,7 @@ static void describe(const load *l, char *out, size_t size)
         for (int d = 0; d < in->rank && n < size; d++)
             n += (size_t)snprintf(out + n, size - n, "%s%lld", d > 0 ? ", " : "", (long long)in->shape[d]);
         if (n < size)
-            n += (size_t)snprintf(out + n, size - n, "]");
+            n += (size_t)snprintf(out + n, size - n, "]%s", in->layout == LAYOUT_REVERSED ? "'" : "");
     }
 }
 
@@ -228,14 +237,12 @@ static bool fill_records(work *w, const bench_settings *settings, tsr_dtype dtyp
     return true;
 }
 
-bool bench_measure(tsr_device *device, const bench_settings *settings, const operator_row *row, tsr_dtype dtype,
+bool bench_measure(tsr_device *device, const bench_settings *settings, const load *l, tsr_dtype dtype,
                    bench_record *forward, bench_record *backward, bool *has_backward)
 {
-    load l;
-    load_of(row, settings->size, &l);
-    work w = {.device = device, .l = &l};
-    *forward = (bench_record){.row = row, .dtype = dtype, .own = l.own};
-    describe(&l, forward->shapes, sizeof forward->shapes);
+    work w = {.device = device, .l = l};
+    *forward = (bench_record){.row = l->row, .dtype = dtype, .own = l->own};
+    describe(l, forward->shapes, sizeof forward->shapes);
     *backward = *forward;
     backward->backward = true;
     *has_backward = false;
@@ -246,6 +253,43 @@ bool bench_measure(tsr_device *device, const bench_settings *settings, const ope
     tsr_scope_end();
     tsr_memory_trim(device); /* the next one's blocks are of other sizes */
     return ok;
+}
+
+/* Squares of the sizes at which libraries are compared, and the products of a convolution network, of GPT-2's layers and of attention. */
+static const struct {
+    int64_t batch, m, n, k;
+    bool transposed_a, transposed_b;
+} products[] = {
+    {1, 256, 256, 256, false, false},   {1, 512, 512, 512, false, false},   {1, 1024, 1024, 1024, false, false},
+    {1, 1024, 1024, 1024, true, false}, {1, 1024, 1024, 1024, false, true}, {1, 2048, 2048, 2048, false, false},
+    {1, 64, 128, 1568, false, true},    {1, 128, 1568, 64, true, false},    {1, 1024, 768, 768, false, true},
+    {1, 1024, 3072, 768, false, true},  {96, 512, 512, 64, false, true},    {96, 512, 64, 512, false, false},
+};
+
+static void product_operand(sample_input *in, int64_t batch, int64_t rows, int64_t columns, bool transposed)
+{
+    const int64_t shape[] = {batch, rows, columns};
+    in->rank = batch > 1 ? 3 : 2;
+    memcpy(in->shape, batch > 1 ? shape : shape + 1, sizeof *shape * (size_t)in->rank);
+    in->layout = transposed ? LAYOUT_REVERSED : LAYOUT_DENSE;
+}
+
+bool bench_product(size_t i, load *l, int64_t mnk[3])
+{
+    if (i >= COUNT_OF(products))
+        return false;
+    *l = (load){.row = operator_find("matmul"),
+                .sample = {.name = "product"},
+                .own = true,
+                .flops_per_result = 2 * (double)products[i].k,
+                .backward_factor = 2,
+                .backward_reads = 3};
+    product_operand(&l->sample.in[0], products[i].batch, products[i].m, products[i].k, products[i].transposed_a);
+    product_operand(&l->sample.in[1], products[i].batch, products[i].k, products[i].n, products[i].transposed_b);
+    mnk[0] = products[i].m;
+    mnk[1] = products[i].n;
+    mnk[2] = products[i].k;
+    return true;
 }
 
 void bench_rate(bench_record *r, const bench_limits *limits)

@@ -79,6 +79,14 @@ static void put_device(json *j, const bench_results *b, size_t device)
     json_end_object(j);
 }
 
+static void put_size(json *j, const char *key, int64_t size)
+{
+    if (size > 0)
+        json_put_int(j, key, size);
+    else
+        json_put_null(j, key);
+}
+
 static void put_record(json *j, const bench_results *b, const bench_record *r)
 {
     const bool ok = r->status == TSR_OK;
@@ -87,9 +95,9 @@ static void put_record(json *j, const bench_results *b, const bench_record *r)
     json_put_string(j, "device", b->devices.info[r->device].id);
     json_put_string(j, "what", r->row->name);
     json_put_string(j, "route", r->backward ? "backward" : "forward");
-    json_put_null(j, "m");
-    json_put_null(j, "n");
-    json_put_null(j, "k");
+    put_size(j, "m", r->m);
+    put_size(j, "n", r->n);
+    put_size(j, "k", r->k);
     json_put_string(j, "dtype", tsr_dtype_name(r->dtype));
     json_put_double(j, "gflops", ok ? r->cost.flops / r->seconds * 1e-9 : none);
     json_put_double(j, "gbytes_per_second", ok ? r->cost.bytes / r->seconds * 1e-9 : none);

@@ -280,9 +280,13 @@ static bool write_json(const diff_job *job)
 
 static int run_job(diff_job *j)
 {
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < 2; i++) {
         if (recording_read(&j->sides[i], j->settings->files[i]) != TSR_OK)
             return complain("%s", tsr_last_error());
+        if (j->sides[i].count == 0)
+            return complain("%s holds no step: the training ended before the first of --trace-steps",
+                            j->settings->files[i]);
+    }
     j->result = recordings_compare(&j->sides[0], &j->sides[1]);
     const difference *d = &j->result.first;
     for (int i = 0; i < 2 && d->kind == DIFFERENCE_VALUES; i++)

@@ -325,15 +325,23 @@ tsr_status recorder_end_step(recorder *r)
 }
 
 /* The last line tells that the file is whole. */
-tsr_status recorder_write(recorder *r)
+const char *recorder_finish(recorder *r, size_t *size)
 {
     json j = {.one_line = true};
     json_begin_object(&j);
     json_put_int(&j, "events", r->events);
     json_end_object(&j);
     add_line(r, &j);
-    if (r->status == TSR_OK)
-        r->status = file_write_atomic(r->settings.path, text_string(&r->lines), r->lines.length);
+    *size = r->lines.length;
+    return r->status == TSR_OK ? text_string(&r->lines) : NULL;
+}
+
+tsr_status recorder_write(recorder *r)
+{
+    size_t size;
+    const char *lines = recorder_finish(r, &size);
+    if (lines != NULL)
+        r->status = file_write_atomic(r->settings.path, lines, size);
     return r->status;
 }
 

@@ -32,8 +32,10 @@ recorder *recorder_create(const recorder_settings *settings, tsr_device *device,
 /* Around a step; nothing happens where it is not among those to be recorded. */
 tsr_status recorder_begin_step(recorder *r, int64_t step);
 tsr_status recorder_end_step(recorder *r);
-/* Writes the file, whole or not at all. */
+/* Ends the recording and writes the file, whole or not at all. */
 tsr_status recorder_write(recorder *r);
+/* Ends it, and gives what the file would hold; NULL on failure. Lives as long as the recorder. */
+const char *recorder_finish(recorder *r, size_t *size);
 /* NULL is fine. */
 void recorder_destroy(recorder *r);
 
