@@ -235,6 +235,9 @@ static void clip_others(const run *r)
     assert_null(tsr_clip_grad_norm(p, 2, -1, 2));
     assert_null(tsr_clip_grad_norm(p, 2, 1, 3));
     assert_null(tsr_clip_grad_norm(p, 0, 1, 2));
+    assert_null(tsr_optimizer_clip_grad_norm(NULL, 1, 2));
+    assert_int_not_equal(tsr_optimizer_clip_grad_value(NULL, 1), TSR_OK);
+    assert_non_null(strstr(tsr_last_error(), "no parameters"));
     assert_null(tsr_clip_grad_norm((tsr_tensor *[]){p[0], NULL}, 2, 1, 2));
     assert_int_not_equal(tsr_clip_grad_value(p, 2, (double)NAN), TSR_OK);
     tsr_optimizer_destroy(o);

@@ -103,10 +103,10 @@ tsr_status tsr_clip_grad_value(tsr_tensor *const *parameters, size_t count, doub
 
 tsr_tensor *tsr_optimizer_clip_grad_norm(tsr_optimizer *o, double max_norm, double norm_type)
 {
-    return o == NULL ? NULL : tsr_clip_grad_norm(o->parameters, o->count, max_norm, norm_type);
+    return tsr_clip_grad_norm(o == NULL ? NULL : o->parameters, o == NULL ? 0 : o->count, max_norm, norm_type);
 }
 
 tsr_status tsr_optimizer_clip_grad_value(tsr_optimizer *o, double max_value)
 {
-    return o == NULL ? TSR_INVALID_ARGUMENT : tsr_clip_grad_value(o->parameters, o->count, max_value);
+    return tsr_clip_grad_value(o == NULL ? NULL : o->parameters, o == NULL ? 0 : o->count, max_value);
 }
