@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "base/memory.h"
 #include "digest.h"
+#include "operators/operators.h"
 #include "recording.h"
 #include "tessera/autograd.h"
 #include "tessera/io.h"
@@ -207,13 +208,25 @@ static bool keep_tensor(recorder *r, const char *side, int i, tsr_tensor *t)
     return true;
 }
 
-static void put_tensors(recorder *r, json *j, const char *side, tsr_tensor *const *tensors, int count, bool samples)
+/* An operator's last results may be its own business, and parts of them never written. Those of normalisations are whole, and tell how far
+ * their result may be off (growth_rows.c). */
+static int results_to_record(const tsr_trace_event *e)
+{
+    const operator_row *row = operator_find(e->name);
+    const bool call = e->phase == TSR_TRACE_FORWARD || e->phase == TSR_TRACE_ACCUMULATE;
+    const bool hides = call && row != NULL && strcmp(row->family, "normalisation") != 0;
+    return e->output_count - (hides ? row->hidden : 0);
+}
+
+/* Those from `shown` on are left out. */
+static void put_tensors(recorder *r, json *j, const char *side, tsr_tensor *const *tensors, int count, int shown,
+                        bool samples)
 {
     json_key(j, side);
     json_begin_array(j);
     for (int i = 0; i < count; i++) {
         digest d;
-        if (tensors[i] == NULL) {
+        if (tensors[i] == NULL || i >= shown) {
             json_null(j);
             continue;
         }
@@ -245,8 +258,8 @@ static void record(void *context, const tsr_trace_event *e)
     for (int i = 0; i < e->attribute_count; i++)
         put_attribute(&j, &e->attributes[i]);
     json_end_object(&j);
-    put_tensors(r, &j, "in", e->inputs, e->input_count, false);
-    put_tensors(r, &j, "out", e->outputs, e->output_count, true);
+    put_tensors(r, &j, "in", e->inputs, e->input_count, e->input_count, false);
+    put_tensors(r, &j, "out", e->outputs, e->output_count, results_to_record(e), true);
     json_end_object(&j);
     tsr_no_grad_end();
     add_line(r, &j);

@@ -33,15 +33,15 @@ static const option options[] = {
     {"seed", "N", OPTION_SEED, FIELD(seed), "of the weights and the order of images; 0 if not given", 0, 0, NULL},
     {"budget", "SECONDS", OPTION_REAL, FIELD(budget), "a device that needs longer trains fewer steps", 0.1, 1e9, NULL},
     {"lockstep", "N", OPTION_INT, FIELD(lockstep),
-     "in place of training: N steps in which every device starts from the first\none's weights, each operator checked "
+     "in place of training: N steps in which every device starts from the\nfirst one's weights, each operator checked "
      "against its bound",
      1, 1e6, NULL},
     {"amp", "TYPE", OPTION_CHOICE, FIELD(amp), "automatic mixed precision: f16 (with a loss scale), bf16 or off", 0, 0,
      precisions},
     {"checkpoint-activations", NULL, OPTION_FLAG, FIELD(checkpoint),
-     "less memory: layers keep only their inputs and run again for the backward pass", 0, 0, NULL},
+     "less memory: layers keep only their inputs and run again for the\nbackward pass", 0, 0, NULL},
     {"workers", "N", OPTION_INT, FIELD(workers),
-     "threads that make batches ahead; 0 if not given: none. The batches are the same", 0, 256, NULL},
+     "threads that make batches ahead; 0 if not given: none. The batches are\nthe same", 0, 256, NULL},
     {"save", "FILE", OPTION_TEXT, FIELD(save), "the state of the training, at its end or when it is interrupted", 0, 0,
      NULL},
     {"save-every", "N", OPTION_INT, FIELD(save_every), "and after every N steps", 1, 1e9, NULL},

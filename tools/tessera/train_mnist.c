@@ -488,6 +488,8 @@ double train_learning_rate(const train_settings *s)
 
 tsr_dtype train_amp_dtype(const train_settings *s)
 {
+    if (s->amp == NULL)
+        return TSR_F32;
     return strcmp(s->amp, "f16") == 0 ? TSR_F16 : strcmp(s->amp, "bf16") == 0 ? TSR_BF16 : TSR_F32;
 }
 
