@@ -204,7 +204,7 @@ static void whole_tensors_are_kept(void **state)
     assert_int_equal(tsr_scope_begin(), TSR_OK);
     for (size_t i = 0; i < r.count; i++)
         for (int k = 0; k < r.events[i].out_count; k++) {
-            char name[32];
+            char name[48];
             digest d;
             if (!r.events[i].out[k].present)
                 continue;

@@ -114,9 +114,6 @@ static bool leaps(const char *op)
 static growth forward(const site *s)
 {
     const operator_row *row = operator_find(s->p->a->op);
-    double apart = 0;
-    for (int k = 0; k < s->p->a->in_count; k++)
-        apart += x_distance(s, k);
     for (size_t i = 0; i < COUNT_OF(formulas); i++)
         if (strcmp(formulas[i].name, s->p->a->op) == 0)
             return formulas[i].forward(s);
