@@ -56,8 +56,9 @@ static tsr_status settle(tsr_tokens_options *o, const char *path, int64_t tokens
     const int64_t left = o->first > tokens ? 0 : tokens - o->first;
     o->count = o->count == 0 ? left : o->count;
     if (o->count > left || o->count <= o->context)
-        return fail(TSR_CORRUPT_DATA, "%s has %lld tokens from token %lld on; %lld are wanted, and a sample takes %lld",
-                    path, (long long)left, (long long)o->first, (long long)o->count, (long long)o->context + 1);
+        return fail(TSR_CORRUPT_DATA,
+                    "%s has %lld tokens from token %lld on; %lld are wanted, and a sample takes one more than %lld",
+                    path, (long long)left, (long long)o->first, (long long)o->count, (long long)o->context);
     return TSR_OK;
 }
 

@@ -4,17 +4,21 @@
 
 #include "base/error.h"
 #include "nn/module.h"
-#include "tensor/tensor.h"
+#include "tensor/scope.h"
 #include "tessera/checkpoint.h"
 
-/* A child's result; what else the child makes goes at once, but for what the tape holds. The caller's reference. */
-static tsr_tensor *child_forward(const named_module *child, tsr_tensor *x, bool training)
+/* A child's result; what else the child makes goes at once, but for what the tape holds. made: the result is new, and the caller's. */
+static tsr_tensor *child_forward(const named_module *child, tsr_tensor *x, bool training, bool *made)
 {
+    *made = false;
     if (tsr_scope_begin() != TSR_OK)
         return NULL;
     tsr_tensor *y =
         child->recompute && training ? tsr_checkpoint_forward(child->module, x) : tsr_forward(child->module, x);
-    tsr_retain(y);
+    if (y != NULL && scope_owns(y)) {
+        tsr_retain(y);
+        *made = true;
+    }
     tsr_scope_end();
     return y;
 }
@@ -22,16 +26,18 @@ static tsr_tensor *child_forward(const named_module *child, tsr_tensor *x, bool 
 static tsr_tensor *sequential_forward(void *context, tsr_module *self, tsr_tensor *x)
 {
     (void)context;
-    tsr_tensor *held = tsr_retain(x);
-    for (size_t i = 0; i < self->child_count && held != NULL; i++) {
-        tsr_tensor *y = child_forward(&self->children[i], held, self->training);
-        tsr_release(held);
-        held = y;
+    bool made = false;
+    for (size_t i = 0; i < self->child_count && x != NULL; i++) {
+        bool next_made;
+        tsr_tensor *y = child_forward(&self->children[i], x, self->training, &next_made);
+        if (y == x) /* a layer that gives back what it gets */
+            continue;
+        if (made)
+            tsr_release(x);
+        x = y;
+        made = next_made;
     }
-    if (held == NULL || held->scope == NULL)
-        return tensor_to_scope(held);
-    tsr_release(held); /* it is in a scope: a layer gave back what it got */
-    return held;
+    return made ? tensor_to_scope(x) : x;
 }
 
 tsr_module *tsr_sequential_create(tsr_module *const *modules, size_t count)

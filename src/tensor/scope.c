@@ -45,6 +45,11 @@ bool scope_is_open(void)
     return innermost != NULL;
 }
 
+bool scope_owns(const tensor *t)
+{
+    return innermost != NULL && t->scope == innermost;
+}
+
 bool scope_add(tensor *t)
 {
     struct scope *s = innermost;

@@ -9,5 +9,6 @@ bool scope_add(tensor *t);
 /* Takes t out of the scope that owns it. */
 void scope_remove(tensor *t);
 bool scope_is_open(void);
+bool scope_owns(const tensor *t); /* the innermost one does */
 
 #endif
