@@ -35,19 +35,18 @@ void checkpoint_release(checkpoint *part)
     host_free(part);
 }
 
-/* Results of `fn` as tensors of their own, owned by the caller. False after fail(). */
+/* Every output is there, or false after fail(). */
 static bool run(const checkpoint *part, tensor *const *in, int in_count, tensor **out, int out_count)
 {
-    tensor *made[OP_MAX_OUTPUTS] = {NULL};
-    tsr_status status = part->fn(part->context, in, in_count, made, out_count);
-    for (int i = 0; i < out_count && status == TSR_OK; i++) {
-        if (made[i] == NULL)
-            status = tsr_last_status() != TSR_OK ? tsr_last_status()
-                                                 : fail(TSR_INVALID_ARGUMENT, "tsr_checkpoint: output %d is NULL", i);
-        else
-            out[i] = made[i];
-    }
-    return status == TSR_OK;
+    if (part->fn(part->context, in, in_count, out, out_count) != TSR_OK)
+        return false;
+    for (int i = 0; i < out_count; i++)
+        if (out[i] == NULL) {
+            if (tsr_last_status() == TSR_OK)
+                fail(TSR_INVALID_ARGUMENT, "tsr_checkpoint: output %d is NULL", i);
+            return false;
+        }
+    return true;
 }
 
 bool checkpoint_replay(const checkpoint *part, tsr_device *device, tensor *const *in, int in_count, tensor **out,
@@ -85,13 +84,6 @@ static bool run_first(const checkpoint *part, tensor *const *in, int in_count, t
     return ok;
 }
 
-static op_output spec_of(const tensor *t)
-{
-    op_output spec = {.dtype = t->dtype, .rank = t->rank};
-    memcpy(spec.shape, t->shape, sizeof spec.shape);
-    return spec;
-}
-
 /* Takes the part over. */
 static bool record(checkpoint *part, tsr_device *device, tensor *const *in, int in_count, tensor *const *out,
                    int out_count)
@@ -101,18 +93,16 @@ static bool record(checkpoint *part, tsr_device *device, tensor *const *in, int 
     for (int i = 0; i < in_count; i++) {
         if (in[i] == NULL)
             continue;
-        r.in_spec[i] = spec_of(in[i]);
+        r.in_spec[i] = op_spec_of(in[i]);
         r.needs[i] = tensor_tracked(in[i]);
         r.in[i] = tensor_view(in[i], in[i]->rank, in[i]->shape, in[i]->strides, in[i]->offset);
         ok = ok && r.in[i] != NULL;
     }
     for (int i = 0; i < out_count; i++)
-        r.out_spec[i] = spec_of(out[i]);
+        r.out_spec[i] = op_spec_of(out[i]);
     if (ok)
         return tape_record(&r, in, out);
-    for (int i = 0; i < in_count; i++)
-        tsr_release(r.in[i]);
-    checkpoint_release(part);
+    op_record_release(&r);
     return false;
 }
 

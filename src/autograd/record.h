@@ -2,6 +2,8 @@
 #ifndef TESSERA_AUTOGRAD_RECORD_H
 #define TESSERA_AUTOGRAD_RECORD_H
 
+#include <string.h>
+
 #include "tensor/tensor.h"
 
 #define OP_MAX_INPUTS  8
@@ -21,6 +23,13 @@ typedef struct op_output {
     int rank;
     int64_t shape[TSR_MAX_RANK];
 } op_output;
+
+static inline op_output op_spec_of(const tensor *t)
+{
+    op_output spec = {.dtype = t->dtype, .rank = t->rank};
+    memcpy(spec.shape, t->shape, sizeof spec.shape);
+    return spec;
+}
 
 typedef struct op_record {
     const struct op_row *row;

@@ -76,18 +76,18 @@ void tape_node_retain(tape_node *node)
     atomic_fetch_add_explicit(&node->references, 1, memory_order_relaxed);
 }
 
-static void node_forget_saved(tape_node *node)
+void op_record_release(op_record *record)
 {
     for (int i = 0; i < OP_MAX_INPUTS; i++) {
-        tsr_release(node->record.in[i]);
-        node->record.in[i] = NULL;
+        tsr_release(record->in[i]);
+        record->in[i] = NULL;
     }
     for (int i = 0; i < OP_MAX_OUTPUTS; i++) {
-        tsr_release(node->record.out[i]);
-        node->record.out[i] = NULL;
+        tsr_release(record->out[i]);
+        record->out[i] = NULL;
     }
-    checkpoint_release(node->record.part);
-    node->record.part = NULL;
+    checkpoint_release(record->part);
+    record->part = NULL;
 }
 
 static bool node_unref(tape_node *node)
@@ -106,7 +106,7 @@ void tape_node_release(tape_node *node)
     while (pending != NULL) {
         tape_node *dead = pending;
         pending = dead->next;
-        node_forget_saved(dead); /* saved tensors are detached: they hold no nodes */
+        op_record_release(&dead->record); /* saved tensors are detached: they hold no nodes */
         for (int i = 0; i < OP_MAX_INPUTS; i++) {
             tsr_release(dead->edges[i].leaf);
             if (node_unref(dead->edges[i].node)) {
@@ -123,20 +123,11 @@ static unsigned version_of(const tensor *t)
     return t == NULL ? 0 : atomic_load_explicit(&t->storage->version, memory_order_relaxed);
 }
 
-static void record_release(op_record *record)
-{
-    for (int i = 0; i < OP_MAX_INPUTS; i++)
-        tsr_release(record->in[i]);
-    for (int i = 0; i < OP_MAX_OUTPUTS; i++)
-        tsr_release(record->out[i]);
-    checkpoint_release(record->part);
-}
-
 bool tape_record(op_record *record, tensor *const *in, tensor *const *out)
 {
     tape_node *node = host_alloc_zeroed(1, sizeof *node);
     if (node == NULL) {
-        record_release(record);
+        op_record_release(record);
         return false;
     }
     atomic_init(&node->references, 1);
@@ -447,7 +438,7 @@ static bool node_visit(node_heap *heap, tape_node *node, bool keep_graph)
         return false;
     }
     if (!keep_graph) {
-        node_forget_saved(node); /* tensors die at their last use */
+        op_record_release(&node->record); /* tensors die at their last use */
         node->freed = true;
     }
     return true;

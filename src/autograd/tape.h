@@ -30,6 +30,9 @@ static inline bool tensor_tracked(const tensor *t)
 /* Records a call whose results are `out`; takes over the references of record->in, ->out and ->part. in: the call's inputs. */
 bool tape_record(op_record *record, tensor *const *in, tensor *const *out);
 
+/* Lets go of what the record saved, and of its part. */
+void op_record_release(op_record *record);
+
 void tape_node_retain(tape_node *node);
 void tape_node_release(tape_node *node); /* NULL is fine */
 

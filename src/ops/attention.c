@@ -43,13 +43,6 @@ static shape4 shape_of(const op_output *q, const op_output *k, const op_output *
                     q->shape[r - 1], v->shape[r - 1]};
 }
 
-static op_output spec_of(const tensor *t)
-{
-    op_output spec = {.dtype = t->dtype, .rank = t->rank};
-    memcpy(spec.shape, t->shape, sizeof spec.shape);
-    return spec;
-}
-
 static tsr_dtype carried_of(tsr_dtype x)
 {
     return x == TSR_F64 ? TSR_F64 : TSR_F32;
@@ -163,7 +156,7 @@ static bool prepare_mask(attention *a, tensor *mask, const op_output *q)
 
 static bool prepare(attention *a, tsr_device *device, const attr_value *attr, tensor *const *in, int in_count)
 {
-    const op_output q = spec_of(in[Q]), k = spec_of(in[K]), v = spec_of(in[V]);
+    const op_output q = op_spec_of(in[Q]), k = op_spec_of(in[K]), v = op_spec_of(in[V]);
     const shape4 s = shape_of(&q, &k, &v);
     *a = (attention){.device = device,
                      .s = s,

@@ -20,13 +20,6 @@ static int axis_of(const op_output *x, const attr_value *attr)
     return (int)(attr->i < 0 ? attr->i + x->rank : attr->i);
 }
 
-static op_output spec_of(const tensor *t)
-{
-    op_output spec = {.dtype = t->dtype, .rank = t->rank};
-    memcpy(spec.shape, t->shape, sizeof spec.shape);
-    return spec;
-}
-
 static bool list_of(const char *what, tensor *index, int64_t size, index_lists *out)
 {
     *out = (index_lists){index_narrow(what, index, size), 1, index->numel};
@@ -136,19 +129,19 @@ static bool take_along(tensor *x, tensor *index, int axis, bool zero, tensor *y)
     index_lists list;
     if (x == NULL || !list_of("index_select", index, x->shape[axis], &list))
         return false;
-    const op_output s = spec_of(x);
+    const op_output s = op_spec_of(x);
     return index_take(x, &list, extent(&s, 0, axis), s.shape[axis], extent(&s, axis + 1, s.rank), zero, y);
 }
 
 static bool index_select_run(const op_call *call)
 {
-    const op_output s = spec_of(call->in[0]);
+    const op_output s = op_spec_of(call->in[0]);
     return OP_TEMPORARIES(take_along(call->in[0], call->in[1], axis_of(&s, &call->attr[0]), false, call->out[0]));
 }
 
 static bool put_along(tensor *base, tensor *from, tensor *index, int axis, tensor *y)
 {
-    const op_output s = spec_of(y);
+    const op_output s = op_spec_of(y);
     index_lists list;
     from = contiguous(from);
     return from != NULL && list_of("index_add", index, s.shape[axis], &list) &&
@@ -217,7 +210,7 @@ static tensor *times_alpha(tensor *t, double alpha)
 static bool add_rows(const op_call *call)
 {
     tensor *x = contiguous(call->in[0]), *source = times_alpha(call->in[2], call->attr[1].f);
-    const op_output s = spec_of(call->in[0]);
+    const op_output s = op_spec_of(call->in[0]);
     return x != NULL && source != NULL && put_along(x, source, call->in[1], axis_of(&s, &call->attr[0]), call->out[0]);
 }
 

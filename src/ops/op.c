@@ -127,26 +127,20 @@ static bool record(const op_call *call)
         r.needs[i] = tensor_tracked(t);
         if (t == NULL)
             continue;
-        r.in_spec[i] = (op_output){.dtype = t->dtype, .rank = t->rank};
-        memcpy(r.in_spec[i].shape, t->shape, sizeof t->shape);
+        r.in_spec[i] = op_spec_of(t);
         if ((saves & SAVE_INPUT(i)) != 0)
             ok = (r.in[i] = tensor_view(t, t->rank, t->shape, t->strides, t->offset)) != NULL && ok;
     }
     for (int i = 0; i < call->out_count; i++) {
         const tensor *t = call->out[i];
-        r.out_spec[i] = (op_output){.dtype = t->dtype, .rank = t->rank};
-        memcpy(r.out_spec[i].shape, t->shape, sizeof t->shape);
+        r.out_spec[i] = op_spec_of(t);
         if ((saves & SAVE_OUTPUT(i)) != 0)
             ok = (r.out[i] = tensor_view(t, t->rank, t->shape, t->strides, t->offset)) != NULL && ok;
     }
-    if (!ok) {
-        for (int i = 0; i < OP_MAX_INPUTS; i++)
-            tsr_release(r.in[i]);
-        for (int i = 0; i < OP_MAX_OUTPUTS; i++)
-            tsr_release(r.out[i]);
-        return false;
-    }
-    return tape_record(&r, call->in, call->out);
+    if (ok)
+        return tape_record(&r, call->in, call->out);
+    op_record_release(&r);
+    return false;
 }
 
 static bool should_record(const op_call *call)
@@ -165,13 +159,6 @@ static bool outputs_empty(const op_call *call)
         if (call->out[i]->numel > 0)
             return false;
     return true;
-}
-
-op_output op_spec_of(const tensor *t)
-{
-    op_output spec = {.dtype = t->dtype, .rank = t->rank};
-    memcpy(spec.shape, t->shape, sizeof spec.shape);
-    return spec;
 }
 
 /* What compose made as a result: contiguous and with memory of its own, unless the operator is a view, which is at least a tensor of its own. */
@@ -356,9 +343,7 @@ tensor *op_apply1(const op_row *row, tensor *const *in, int in_count, const attr
 
 bool infer_same(const op_call *call, op_output *out)
 {
-    out[0].dtype = call->in[0]->dtype;
-    out[0].rank = call->in[0]->rank;
-    memcpy(out[0].shape, call->in[0]->shape, sizeof out[0].shape);
+    out[0] = op_spec_of(call->in[0]);
     return true;
 }
 

@@ -92,7 +92,6 @@ bool op_temporaries_end(bool ok);
 /* `count` integers as an attribute; false after fail(), naming `what`, if there are more than an attribute holds. */
 bool attr_ints(const char *what, int count, const int64_t *values, attr_value *out);
 bool infer_same(const op_call *call, op_output *out); /* dtype and shape of input 0 */
-op_output op_spec_of(const tensor *t);                /* dtype and shape */
 /* x summed down to a shape that broadcasts to x's: the gradient of a broadcast operand. x itself if equal. */
 tensor *reduce_to(tensor *x, int rank, const int64_t *shape);
 /* x itself, or a contiguous copy of it in the scope. (tsr_contiguous always gives a tensor of its own.) */

@@ -104,16 +104,9 @@ static bool launch_planes(tsr_device *device, const char *kernel, const pool2d *
     return true;
 }
 
-static op_output spec_of(const tensor *t)
-{
-    op_output spec = {.dtype = t->dtype, .rank = t->rank};
-    memcpy(spec.shape, t->shape, sizeof spec.shape);
-    return spec;
-}
-
 static bool pool_infer(const op_call *call, op_output *out)
 {
-    const op_output x = spec_of(call->in[0]);
+    const op_output x = op_spec_of(call->in[0]);
     pool2d g;
     if (!geometry(call->row->name, &x, call->attr, &g))
         return false;
@@ -127,7 +120,7 @@ static bool pool_infer(const op_call *call, op_output *out)
 
 static bool run_pool(const op_call *call)
 {
-    const op_output spec = spec_of(call->in[0]);
+    const op_output spec = op_spec_of(call->in[0]);
     const bool averages = call->row->outputs == 1;
     tensor *x = contiguous(call->in[0]);
     pool2d g;
