@@ -150,23 +150,27 @@ static bool unscale(tsr_grad_scaler *s, const tsr_optimizer *o, int place)
                   found_at(s, place));
 }
 
+/* The place of an optimizer whose gradients are unscaled, by this call if it is `fresh`; -1 after fail(). */
+static int unscaled(tsr_grad_scaler *s, const tsr_optimizer *o, bool *fresh)
+{
+    const int place = place_of(s, o, fresh);
+    if (place < 0 || !*fresh || (make_groups(s, o) && unscale(s, o, place)))
+        return place;
+    s->count--;
+    return -1;
+}
+
 tsr_status tsr_grad_scaler_unscale(tsr_grad_scaler *s, tsr_optimizer *o)
 {
     bool fresh;
     if (s == NULL || o == NULL)
         return fail(TSR_INVALID_ARGUMENT, "tsr_grad_scaler_unscale: the %s is NULL",
                     s == NULL ? "scaler" : "optimizer");
-    const int place = place_of(s, o, &fresh);
-    if (place < 0)
+    if (unscaled(s, o, &fresh) < 0)
         return tsr_last_status();
-    if (!fresh)
-        return fail(
-            TSR_INVALID_ARGUMENT,
-            "tsr_grad_scaler_unscale: these gradients were unscaled already; tsr_grad_scaler_update ends a step");
-    if (make_groups(s, o) && unscale(s, o, place))
-        return TSR_OK;
-    s->count--;
-    return tsr_last_status();
+    return fresh ? TSR_OK
+                 : fail(TSR_INVALID_ARGUMENT, "tsr_grad_scaler_unscale: these gradients were unscaled already; "
+                                              "tsr_grad_scaler_update ends a step");
 }
 
 tsr_status tsr_grad_scaler_step(tsr_grad_scaler *s, tsr_optimizer *o)
@@ -174,16 +178,12 @@ tsr_status tsr_grad_scaler_step(tsr_grad_scaler *s, tsr_optimizer *o)
     if (s == NULL || o == NULL)
         return fail(TSR_INVALID_ARGUMENT, "tsr_grad_scaler_step: the %s is NULL", s == NULL ? "scaler" : "optimizer");
     bool fresh;
-    int place = place_of(s, o, &fresh);
+    const int place = unscaled(s, o, &fresh);
     if (place < 0)
         return tsr_last_status();
     if (s->seen[place].stepped)
         return fail(TSR_INVALID_ARGUMENT,
                     "tsr_grad_scaler_step: the optimizer was stepped already; tsr_grad_scaler_update ends a step");
-    if (fresh && (!make_groups(s, o) || !unscale(s, o, place))) {
-        s->count--;
-        return tsr_last_status();
-    }
     s->seen[place].stepped = true;
     return optimizer_step_unless(o, found_at(s, place)) ? TSR_OK : tsr_last_status();
 }

@@ -27,12 +27,17 @@ static unsigned version_of(const tensor *t)
     return atomic_load_explicit(&t->storage->version, memory_order_relaxed);
 }
 
+static void release_casts(const kept_cast *casts, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        tsr_release(casts[i].leaf);
+        tsr_release(casts[i].low);
+    }
+}
+
 static void forget_casts(void)
 {
-    for (size_t i = 0; i < here.count; i++) {
-        tsr_release(here.casts[i].leaf);
-        tsr_release(here.casts[i].low);
-    }
+    release_casts(here.casts, here.count);
     host_free(here.casts);
     here.casts = NULL;
     here.count = here.room = 0;
@@ -105,14 +110,6 @@ bool autocast_keep(tensor *t, tensor *low)
     return true;
 }
 
-static kept_cast cast_again(const kept_cast *c)
-{
-    kept_cast copy = *c;
-    tsr_retain(copy.leaf);
-    tsr_retain(copy.low);
-    return copy;
-}
-
 bool autocast_region_copy(autocast_region **region)
 {
     *region = NULL;
@@ -123,18 +120,19 @@ bool autocast_region_copy(autocast_region **region)
         return false;
     r->dtype = tsr_autocast_dtype();
     r->count = here.count;
-    for (size_t i = 0; i < r->count; i++)
-        r->casts[i] = cast_again(&here.casts[i]);
+    for (size_t i = 0; i < r->count; i++) {
+        r->casts[i] = here.casts[i];
+        tsr_retain(r->casts[i].leaf);
+        tsr_retain(r->casts[i].low);
+    }
     *region = r;
     return true;
 }
 
 void autocast_region_release(autocast_region *r)
 {
-    for (size_t i = 0; r != NULL && i < r->count; i++) {
-        tsr_release(r->casts[i].leaf);
-        tsr_release(r->casts[i].low);
-    }
+    if (r != NULL)
+        release_casts(r->casts, r->count);
     host_free(r);
 }
 
