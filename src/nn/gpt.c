@@ -9,7 +9,6 @@
 #include "base/memory.h"
 #include "nn/module.h"
 #include "tensor/tensor.h"
-#include "tessera/autograd.h"
 #include "tessera/checkpoint.h"
 
 #define EPSILON   1e-5
@@ -136,22 +135,6 @@ static bool options_valid(const tsr_gpt_options *o)
     return false;
 }
 
-static tsr_module *embedding(tsr_device *device, int64_t count, int64_t width, double deviation)
-{
-    tsr_module *m = tsr_embedding_create(device, count, width, -1);
-    /* Drawn with deviation 1. */
-    tsr_tensor *weight = m == NULL ? NULL : module_own_parameter(m, 0);
-    tsr_status status = m == NULL ? tsr_last_status() : tsr_scope_begin();
-    if (status != TSR_OK)
-        return m == NULL ? NULL : module_finished(m, status);
-    tsr_no_grad_begin();
-    tsr_tensor *scaled = tsr_affine(weight, deviation, 0);
-    status = scaled == NULL ? tsr_last_status() : tsr_copy_into(weight, scaled);
-    tsr_no_grad_end();
-    tsr_scope_end();
-    return module_finished(m, status);
-}
-
 static tsr_module *blocks(tsr_device *device, const tsr_gpt_options *o)
 {
     tsr_module **list = host_alloc_zeroed((size_t)o->layers, sizeof *list);
@@ -169,8 +152,8 @@ tsr_module *tsr_gpt_create(tsr_device *device, const tsr_gpt_options *o)
     if (device == NULL || !options_valid(o))
         return NULL;
     tsr_module *parts[4];
-    parts[WTE] = embedding(device, o->vocabulary, o->width, DEVIATION);
-    parts[WPE] = embedding(device, o->context, o->width, DEVIATION);
+    parts[WTE] = module_embedding(device, o->vocabulary, o->width, -1, DEVIATION);
+    parts[WPE] = module_embedding(device, o->context, o->width, -1, DEVIATION);
     parts[H] = blocks(device, o);
     parts[LN_F] = tsr_layer_norm_create(device, 1, &o->width, EPSILON, true);
     return parent("gpt", gpt_forward, o, (const char *const[]){"wte", "wpe", "h", "ln_f"}, parts, 4);

@@ -156,7 +156,7 @@ static tsr_status clear_row(tsr_module *m, int64_t row)
     return status;
 }
 
-tsr_module *tsr_embedding_create(tsr_device *device, int64_t count, int64_t width, int64_t padding_idx)
+tsr_module *module_embedding(tsr_device *device, int64_t count, int64_t width, int64_t padding_idx, double deviation)
 {
     if (count < 1 || width < 1 || padding_idx >= count) {
         fail(TSR_OUT_OF_RANGE,
@@ -165,10 +165,15 @@ tsr_module *tsr_embedding_create(tsr_device *device, int64_t count, int64_t widt
         return NULL;
     }
     tsr_module *m = module_create_with("embedding", embedding_forward, &padding_idx, sizeof padding_idx);
-    tsr_status status = module_add_normal(m, "weight", device, 2, (int64_t[]){count, width}, 1);
+    tsr_status status = module_add_normal(m, "weight", device, 2, (int64_t[]){count, width}, deviation);
     if (status == TSR_OK && padding_idx >= 0)
         status = clear_row(m, padding_idx);
     return module_finished(m, status);
+}
+
+tsr_module *tsr_embedding_create(tsr_device *device, int64_t count, int64_t width, int64_t padding_idx)
+{
+    return module_embedding(device, count, width, padding_idx, 1);
 }
 
 /* ---- dropout ---- */

@@ -41,6 +41,8 @@ tsr_status module_add_uniform(tsr_module *module, const char *name, tsr_device *
 /* Likewise from the normal distribution of mean 0. */
 tsr_status module_add_normal(tsr_module *module, const char *name, tsr_device *device, int rank, const int64_t *shape,
                              double deviation);
+/* tsr_embedding_create with a weight of that deviation. */
+tsr_module *module_embedding(tsr_device *device, int64_t count, int64_t width, int64_t padding_idx, double deviation);
 /* Of one value. */
 tsr_status module_add_constant(tsr_module *module, const char *name, tsr_device *device, int rank, const int64_t *shape,
                                double value);
