@@ -110,6 +110,13 @@ static inline int bench_by_time(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+/* Sorts them. */
+static inline double bench_median(double *values, size_t count)
+{
+    qsort(values, count, sizeof *values, bench_by_time);
+    return values[count / 2];
+}
+
 /* The CPU device sets OpenBLAS to one thread, since it brings its own; as a yardstick it has as many as the device. */
 static inline void bench_yardstick_threads(const bench *b)
 {
@@ -148,12 +155,9 @@ static inline bool bench_pair(bench_turn *ours, bench_turn *theirs, void *contex
             if (run >= 0)
                 times[side][run] = (clock_seconds() - begin) / turns;
         }
-    qsort(times[0], (size_t)runs, sizeof times[0][0], bench_by_time);
-    *our_time = times[0][runs / 2];
-    if (theirs != NULL) {
-        qsort(times[1], (size_t)runs, sizeof times[1][0], bench_by_time);
-        *their_time = times[1][runs / 2];
-    }
+    *our_time = bench_median(times[0], (size_t)runs);
+    if (theirs != NULL)
+        *their_time = bench_median(times[1], (size_t)runs);
     return true;
 }
 

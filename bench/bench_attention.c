@@ -38,12 +38,6 @@ static bool turn(const attention *a)
     return good && tsr_device_sync(a->device) == TSR_OK;
 }
 
-static double median(double *times)
-{
-    qsort(times, ROUNDS, sizeof *times, bench_by_time);
-    return times[ROUNDS / 2];
-}
-
 static void report(bench *b, const attention *a, double ours, const pytorch *torch, double theirs)
 {
     const double flops =
@@ -79,7 +73,7 @@ static bool compare(bench *b, attention *a, pytorch *torch)
     }
     tsr_scope_end();
     if (good)
-        report(b, a, median(ours), torch, asked ? median(theirs) : 0);
+        report(b, a, bench_median(ours, ROUNDS), torch, asked ? bench_median(theirs, ROUNDS) : 0);
     return good;
 }
 

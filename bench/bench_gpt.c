@@ -61,15 +61,9 @@ static bool prepare(training *t)
     return t->optimizer != NULL && t->x != NULL && t->y != NULL;
 }
 
-static double median(double *times)
-{
-    qsort(times, ROUNDS, sizeof *times, bench_by_time);
-    return times[ROUNDS / 2];
-}
-
 static void report(bench *b, tsr_device *device, variant *v, const variant *plain, double plain_seconds)
 {
-    const double seconds = median(v->seconds);
+    const double seconds = bench_median(v->seconds, ROUNDS);
     printf("  %-20s %8.0f tokens/s   time %.2f   held %7.1f MiB   %+6.1f %%\n", v->name, BATCH * CONTEXT / seconds,
            seconds / plain_seconds, (double)v->held / (1 << 20), ((double)v->held / (double)plain->held - 1) * 100);
     fflush(stdout);
@@ -108,7 +102,7 @@ static void measure(bench *b, tsr_device *device)
         fprintf(stderr, "%s: %s\n", tsr_device_id(device), tsr_last_error());
         b->failed = true;
     }
-    const double plain = good ? median(variants[0].seconds) : 1;
+    const double plain = good ? bench_median(variants[0].seconds, ROUNDS) : 1;
     for (int i = 0; i < VARIANTS && good; i++)
         report(b, device, &variants[i], &variants[0], plain);
     tsr_release(t.x);

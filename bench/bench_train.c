@@ -97,8 +97,7 @@ static void open_side(bench *b, tsr_device *device)
 
 static double median(side *s)
 {
-    qsort(s->rate, ROUNDS, sizeof *s->rate, bench_by_time);
-    return s->rate[ROUNDS / 2];
+    return bench_median(s->rate, ROUNDS);
 }
 
 static void report(bench *b, side *s, double rate, const char *reference, double reference_rate)
