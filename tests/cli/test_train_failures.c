@@ -5,32 +5,37 @@
 #include "base/memory.h"
 #include "base/thread.h"
 #include "hal/hal.h"
+#include "task.h"
 #include "tensor/device.h"
 #include "tessera/memory.h"
-#include "train.h"
 
 #include <string.h>
 #include <time.h>
 
-static tsr_dataset *data, *test_data;
+static task digits;
 
-static const train_settings settings = {.model = "mlp", .optimizer = "adam", .epochs = 1000, .batch = 32};
+static const train_settings settings = {.task = "mnist",
+                                        .model = "mlp",
+                                        .optimizer = "adam",
+                                        .schedule = "constant",
+                                        .epochs = 1000,
+                                        .batch = 32,
+                                        .accumulate = 1,
+                                        .weight_decay = -1};
 
 static int open_data(void **state)
 {
     (void)state;
-    data = tsr_mnist_open(NULL, true);
-    test_data = tsr_mnist_open(NULL, false);
-    if (test_data == NULL)
+    const tsr_status status = task_open_mnist(&digits, &settings);
+    if (status != TSR_OK)
         print_error("%s\n", tsr_last_error());
-    return test_data == NULL ? -1 : 0;
+    return status == TSR_OK ? 0 : -1;
 }
 
 static int close_data(void **state)
 {
     (void)state;
-    tsr_dataset_destroy(data);
-    tsr_dataset_destroy(test_data);
+    task_close(&digits);
     return 0;
 }
 
@@ -59,18 +64,18 @@ static void ends_when_the_device_is_lost(void **state)
     tsr_device *device = open_device(&run);
     assert_int_equal(thread_start(&other, "lose", lose_later, device->hal), TSR_OK);
     const double began = clock_seconds();
-    train_on_device(&settings, device, data, test_data, &run);
+    train_on_device(&settings, &digits, device, &run);
     thread_join(&other);
     assert_true(clock_seconds() - began < 30);
     assert_int_equal(run.end, TRAIN_FAILED);
     assert_int_equal(run.status, TSR_DEVICE_LOST);
     assert_non_null(strstr(run.error, "cpu:0"));
     assert_true(run.steps < run.steps_planned);
-    assert_int_equal(run.test_images, 0);
+    assert_int_equal(run.test_samples, 0);
 
     /* What was lost stays so; a device opened anew is another. */
     train_run_free(&run);
-    train_on_device(&settings, device, data, test_data, &run);
+    train_on_device(&settings, &digits, device, &run);
     assert_int_equal(run.status, TSR_DEVICE_LOST);
     train_run_free(&run);
     tsr_device_close(device);
@@ -85,7 +90,7 @@ static void ends_when_device_memory_runs_out(void **state)
     (void)state;
     tsr_device *device = open_device(&run);
     assert_int_equal(tsr_memory_limit(device, 1 << 20), TSR_OK);
-    train_on_device(&settings, device, data, test_data, &run);
+    train_on_device(&settings, &digits, device, &run);
     assert_int_equal(run.end, TRAIN_FAILED);
     assert_int_equal(run.status, TSR_OUT_OF_DEVICE_MEMORY);
     assert_true(strlen(run.error) > 20);
@@ -96,12 +101,15 @@ static void ends_when_device_memory_runs_out(void **state)
 /* Any allocation of the host may fail: each time that is the reason, and nothing is left behind. */
 static void ends_when_host_memory_runs_out(void **state)
 {
-    const train_settings few = {.model = "mlp", .optimizer = "sgd", .epochs = 1, .steps = 2, .batch = 8};
+    train_settings few = settings;
+    few.optimizer = "sgd";
+    few.steps = 2;
+    few.batch = 8;
     train_run run;
     int failures = 0;
     (void)state;
     tsr_device *device = open_device(&run);
-    train_on_device(&few, device, data, test_data, &run); /* so that caches are filled */
+    train_on_device(&few, &digits, device, &run); /* so that caches are filled */
     assert_int_equal(run.end, TRAIN_DONE);
     train_run_free(&run);
     tsr_memory_trim(device);
@@ -109,7 +117,7 @@ static void ends_when_host_memory_runs_out(void **state)
         memset(&run, 0, sizeof run);
         const int64_t before = host_live_allocations();
         host_alloc_fail_after(allowed);
-        train_on_device(&few, device, data, test_data, &run);
+        train_on_device(&few, &digits, device, &run);
         host_alloc_fail_after(-1);
         if (run.end == TRAIN_FAILED) {
             assert_true(run.status == TSR_OUT_OF_MEMORY || run.status == TSR_OUT_OF_DEVICE_MEMORY);

@@ -8,7 +8,7 @@
 #include "base/text.h"
 #include "command.h"
 
-enum { OPTIONS_MAX = 32 };
+enum { OPTIONS_MAX = 64 };
 
 /* ---- values ------------------------------------------------------------------------------------------------------- */
 

@@ -1,5 +1,6 @@
 #include "report.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -11,9 +12,16 @@
 #include "base/json.h"
 #include "command.h"
 #include "table.h"
+#include "task.h"
 #include "tessera/version.h"
 
 /* ---- for people --------------------------------------------------------------------------------------------------- */
+
+/* Of what people count. */
+static double rate_of(const train_run *r)
+{
+    return r->samples_per_second * (double)r->task->units;
+}
 
 void report_run(const train_run *r, FILE *out)
 {
@@ -24,13 +32,13 @@ void report_run(const train_run *r, FILE *out)
         fputs(terminal_style(out, STYLE_NONE), out);
         return;
     }
-    fprintf(out, "%lld steps in %s, %.0f images/s", (long long)r->steps, duration_text(r->train_seconds),
-            r->samples_per_second);
+    fprintf(out, "%lld steps in %s, %.0f %s/s", (long long)r->steps, duration_text(r->train_seconds), rate_of(r),
+            r->task->unit);
     if (r->steps > 0)
         fprintf(out, ", loss %.4f", (double)r->losses[r->steps - 1]);
-    if (r->test_images > 0)
-        fprintf(out, ", test accuracy %s%.4f%s", terminal_style(out, STYLE_BOLD), r->test_accuracy,
-                terminal_style(out, STYLE_NONE));
+    if (r->test_samples > 0)
+        fprintf(out, ", test %s %s%.4f%s", r->task->counts_right ? "accuracy" : "loss", terminal_style(out, STYLE_BOLD),
+                r->task->counts_right ? r->test_accuracy : r->test_loss, terminal_style(out, STYLE_NONE));
     fprintf(out, "%s\n", r->end == TRAIN_INTERRUPTED ? " (interrupted)" : "");
 }
 
@@ -65,10 +73,10 @@ static void add_row(table *t, const train_run *r)
         table_cell(t, "%lld of %lld", (long long)r->steps, (long long)r->steps_planned);
     else
         table_cell(t, "%lld", (long long)r->steps);
-    cell_number(t, 4, r->test_images > 0 ? r->test_accuracy : NAN);
+    cell_number(t, 4, r->test_samples == 0 ? NAN : r->task->counts_right ? r->test_accuracy : r->test_loss);
     cell_number(t, -1, r->loss_gap_first);
     cell_number(t, 4, r->loss_gap_last);
-    cell_number(t, 0, r->samples_per_second);
+    cell_number(t, 0, rate_of(r));
     cell_number(t, 2, r->compared ? r->speed_ratio : 1);
     table_cell(t, "%s", bytes_text((double)r->peak_bytes));
     table_cell(t, "%s", !r->compared ? "reference" : r->agrees ? "agrees" : "DIFFERS");
@@ -77,12 +85,17 @@ static void add_row(table *t, const train_run *r)
 void report_table(const train_run *runs, size_t count, FILE *out)
 {
     table t = {0};
+    const task *what = runs[0].task;
+    char rate[32];
+    int n = snprintf(rate, sizeof rate, "%s/s", what->unit);
+    while (n-- > 0)
+        rate[n] = (char)toupper((unsigned char)rate[n]);
     table_column(&t, "DEVICE", ALIGN_LEFT, false);
     table_column(&t, "STEPS", ALIGN_RIGHT, false);
-    table_column(&t, "ACCURACY", ALIGN_RIGHT, false);
+    table_column(&t, what->counts_right ? "ACCURACY" : "TEST LOSS", ALIGN_RIGHT, false);
     table_column(&t, "GAP AT 10", ALIGN_RIGHT, false);
     table_column(&t, "GAP AT END", ALIGN_RIGHT, false);
-    table_column(&t, "IMAGES/S", ALIGN_RIGHT, false);
+    table_column(&t, rate, ALIGN_RIGHT, false);
     table_column(&t, "SPEED", ALIGN_RIGHT, false);
     table_column(&t, "MEMORY", ALIGN_RIGHT, false);
     table_column(&t, "", ALIGN_LEFT, false);
@@ -93,9 +106,9 @@ void report_table(const train_run *runs, size_t count, FILE *out)
 
     for (size_t i = 0; i < count; i++) {
         const train_run *r = &runs[i];
-        if (r->test_images > 0 && r->test_images < 10000)
-            fprintf(out, "%s was tested on %lld images, to stay within its time.\n", r->device.id,
-                    (long long)r->test_images);
+        if (r->test_samples > 0 && r->test_samples < r->test_all)
+            fprintf(out, "%s was tested on %lld %s, to stay within its time.\n", r->device.id,
+                    (long long)(r->test_samples * r->task->units), r->task->unit);
     }
     fprintf(out, "%s", terminal_style(out, STYLE_DIM));
     print_wrapped(
@@ -137,18 +150,24 @@ static void put_count(json *j, const char *key, uint64_t value, bool known)
 
 static void put_run(json *j, const train_settings *s, const train_run *r)
 {
-    const bool tested = r->test_images > 0, warm = r->steps > 2;
+    const bool tested = r->test_samples > 0, warm = r->steps > 2;
+    char tested_units[32], rate_units[32];
     json_begin_object(j);
     json_put_string(j, "device", r->device.id);
     json_put_string(j, "device_name", r->device.name);
     json_put_string(j, "driver", r->device.driver);
     json_put_string(j, "backend", r->device.backend);
     json_put_string(j, "version", tsr_version());
+    json_put_string(j, "task", s->task);
     json_put_string(j, "model", s->model);
     json_put_string(j, "optimizer", s->optimizer);
     json_put_double(j, "lr", train_learning_rate(s));
     json_put_int(j, "batch", s->batch);
     json_put_uint(j, "seed", s->seed);
+    json_put_int(j, "accumulate", s->accumulate);
+    json_put_double(j, "clip", s->clip);
+    json_put_string(j, "schedule", s->schedule);
+    json_put_int(j, "warmup", s->warmup);
     json_put_string(j, "amp", s->amp);
     json_put_int(j, "workers", s->workers);
     json_put_bool(j, "checkpoint_activations", s->checkpoint);
@@ -162,10 +181,15 @@ static void put_run(json *j, const train_settings *s, const train_run *r)
     for (int64_t i = 0; i < r->steps; i++)
         json_float(j, r->losses[i]);
     json_end_array(j);
-    put_known(j, "test_accuracy", r->test_accuracy, tested);
+    put_known(j, "test_accuracy", r->test_accuracy, tested && r->task->counts_right);
     put_known(j, "test_loss", r->test_loss, tested);
-    json_put_int(j, "test_images", r->test_images);
+    snprintf(tested_units, sizeof tested_units, "test_%s", r->task->unit);
+    json_put_int(j, tested_units, r->test_samples * r->task->units);
     json_put_double(j, "samples_per_second", r->samples_per_second);
+    if (r->task->units > 1) {
+        snprintf(rate_units, sizeof rate_units, "%s_per_second", r->task->unit);
+        json_put_double(j, rate_units, rate_of(r));
+    }
     json_put_double(j, "train_seconds", r->train_seconds);
     json_put_double(j, "test_seconds", r->test_seconds);
     json_put_uint(j, "peak_bytes", r->peak_bytes);

@@ -13,9 +13,11 @@
 #include "recorder.h"
 #include "report.h"
 #include "table.h"
+#include "task.h"
 
 static const char *const optimizers[] = {"adam", "adamw", "sgd", NULL};
 static const char *const precisions[] = {"off", "f16", "bf16", NULL};
+static const char *const schedules[] = {"constant", "cosine", NULL};
 static const char *const subjects[] = {"mnist", NULL};
 
 #define FIELD(name) offsetof(train_settings, name)
@@ -30,6 +32,14 @@ static const option options[] = {
     {"optimizer", "NAME", OPTION_CHOICE, FIELD(optimizer),
      "adam, adamw (weight decay 0.01) or sgd (momentum 0.9); adam if not given", 0, 0, optimizers},
     {"lr", "X", OPTION_REAL, FIELD(lr), "learning rate; 0.001 if not given, 0.01 for sgd", 1e-12, 1e6, NULL},
+    {"schedule", "NAME", OPTION_CHOICE, FIELD(schedule),
+     "of the learning rate: constant, or cosine (down to a tenth at the end);\nconstant if not given", 0, 0, schedules},
+    {"warmup", "N", OPTION_INT, FIELD(warmup), "steps in which the learning rate rises; 0 if not given", 0, 1e9, NULL},
+    {"weight-decay", "X", OPTION_REAL, FIELD(weight_decay), "in place of the optimizer's usual one", 0, 1e6, NULL},
+    {"accumulate", "N", OPTION_INT, FIELD(accumulate),
+     "batches whose gradients are added up for one step; 1 if not given", 1, 1e6, NULL},
+    {"clip", "X", OPTION_REAL, FIELD(clip), "scales gradients down to this norm, all of them together", 1e-12, 1e12,
+     NULL},
     {"seed", "N", OPTION_SEED, FIELD(seed), "of the weights and the order of images; 0 if not given", 0, 0, NULL},
     {"budget", "SECONDS", OPTION_REAL, FIELD(budget), "a device that needs longer trains fewer steps", 0.1, 1e9, NULL},
     {"lockstep", "N", OPTION_INT, FIELD(lockstep),
@@ -61,18 +71,22 @@ static const option options[] = {
 static void set_defaults(void *settings)
 {
     train_settings *s = settings;
+    s->task = "mnist";
     s->model = "cnn";
     s->optimizer = "adam";
     s->epochs = 1;
     s->batch = 64;
     s->keep = 2;
     s->amp = "off";
+    s->schedule = "constant";
+    s->accumulate = 1;
+    s->weight_decay = -1;
     s->trace_steps = "0";
 }
 
 typedef struct job {
     const train_settings *settings;
-    tsr_dataset *train, *test;
+    task task;
     device_list devices;
     train_run runs[DEVICES_MAX];
     lock_run locks[DEVICES_MAX]; /* of --lockstep */
@@ -85,6 +99,7 @@ static int open_devices(job *j)
     const int status = device_list_open(&j->devices, "device", j->settings->devices);
     for (size_t i = 0; i < l->count; i++) {
         train_run *r = &j->runs[i];
+        r->task = &j->task;
         r->device = l->info[i];
         r->status = l->status[i];
         r->end = l->status[i] != TSR_OK ? TRAIN_FAILED : TRAIN_PENDING;
@@ -98,7 +113,7 @@ static int open_devices(job *j)
 static void announce(const job *j, int64_t steps)
 {
     const train_settings *s = j->settings;
-    char length[64], line[256];
+    char length[64], subject[256], line[512];
     if (s->lockstep > 0)
         snprintf(length, sizeof length, "%lld steps in lock-step", (long long)s->lockstep);
     else if (s->steps > 0)
@@ -106,20 +121,20 @@ static void announce(const job *j, int64_t steps)
     else
         snprintf(length, sizeof length, "%lld steps (%lld epoch%s)", (long long)steps, (long long)s->epochs,
                  s->epochs == 1 ? "" : "s");
-    snprintf(line, sizeof line, "%s on MNIST: %lld images, batch %lld, %s, %s %g, seed %llu", s->model,
-             (long long)tsr_dataset_count(j->train), (long long)s->batch, length, s->optimizer, train_learning_rate(s),
-             (unsigned long long)s->seed);
+    j->task.describe(&j->task, subject, sizeof subject);
+    snprintf(line, sizeof line, "%s, batch %lld, %s, %s %g, seed %llu", subject, (long long)s->batch, length,
+             s->optimizer, train_learning_rate(s), (unsigned long long)s->seed);
     print_wrapped(j->out, 0, 0, line);
 }
 
 static void run_all(job *j)
 {
-    const int64_t n = tsr_dataset_count(j->train), batch = j->settings->batch;
+    const int64_t n = tsr_dataset_count(j->task.train), batch = j->settings->batch * j->settings->accumulate;
     announce(j, j->settings->epochs * ((n + batch - 1) / batch));
     interrupt_watch();
     for (size_t i = 0; i < j->devices.count && !interrupted(); i++) {
         if (j->runs[i].end != TRAIN_FAILED)
-            train_on_device(j->settings, j->devices.device[i], j->train, j->test, &j->runs[i]);
+            train_on_device(j->settings, &j->task, j->devices.device[i], &j->runs[i]);
         report_run(&j->runs[i], j->out);
         fflush(j->out);
         /* Memory and threads of a device that is done would slow the next one. */
@@ -175,7 +190,7 @@ static int run_locked(job *j)
         memcpy(j->locks[i].error, j->runs[i].error, sizeof j->locks[i].error);
     }
     interrupt_watch();
-    lockstep(j->settings, j->devices.device, j->devices.count, j->train, j->locks);
+    lockstep(j->settings, j->devices.device, j->devices.count, j->task.train, j->locks);
     for (size_t i = 0; i < j->devices.count; i++) {
         failed = failed || j->locks[i].status != TSR_OK;
         agree = agree && lock_agrees(&j->locks[i]);
@@ -241,9 +256,7 @@ static void warn_of_cache(const job *j)
 static int run_job(job *j)
 {
     const train_settings *s = j->settings;
-    j->train = tsr_mnist_open(s->data, true);
-    j->test = j->train == NULL ? NULL : tsr_mnist_open(s->data, false);
-    if (j->test == NULL)
+    if (task_open_mnist(&j->task, s) != TSR_OK)
         return complain("%s", tsr_last_error());
     const int status = open_devices(j);
     if (status != EXIT_DONE)
@@ -273,8 +286,7 @@ static int run(const void *settings, const char *subject)
     for (size_t i = 0; i < j->devices.count; i++)
         train_run_free(&j->runs[i]);
     device_list_close(&j->devices);
-    tsr_dataset_destroy(j->train);
-    tsr_dataset_destroy(j->test);
+    task_close(&j->task);
     host_free(j);
     return status;
 }

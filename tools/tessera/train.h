@@ -14,6 +14,7 @@
 #include "tessera/optim.h"
 
 typedef struct train_settings {
+    const char *task; /* "mnist" */
     const char *model, *optimizer, *devices, *data, *json;
     const char *save, *resume; /* NULL: neither */
     const char *amp;           /* "off", "f16", "bf16" */
@@ -22,8 +23,13 @@ typedef struct train_settings {
     const char *trace_steps;
     bool trace_tensors;
     int64_t epochs, steps, batch, lockstep;
+    int64_t accumulate;       /* batches of a step */
+    double clip;              /* largest norm of all gradients together; 0: any */
+    const char *schedule;     /* "constant", "cosine" */
+    int64_t warmup;           /* steps in which the rate rises */
     int64_t workers;          /* threads that make batches ahead */
     int64_t save_every, keep; /* steps between two files, 0: one at the end; files kept */
+    double weight_decay;      /* below 0: the optimizer's usual one */
     double lr;                /* 0: the optimizer's usual one */
     double budget;            /* seconds of training a device may take; 0: no limit */
     uint64_t seed;
@@ -36,7 +42,10 @@ typedef enum train_end {
     TRAIN_FAILED       /* `error` says why */
 } train_end;
 
+typedef struct task task; /* task.h */
+
 typedef struct train_run {
+    const task *task;
     tsr_device_info device;
     train_end end;
     tsr_status status;
@@ -45,10 +54,10 @@ typedef struct train_run {
     int64_t steps_planned, steps;
     int64_t resumed_after; /* steps that an earlier run had done; 0: none */
     float *losses;         /* of each step; host memory, freed by train_run_free */
-    int64_t images;
+    int64_t samples;
 
-    int64_t test_images; /* 0: not tested */
-    double test_accuracy, test_loss;
+    int64_t test_samples, test_all;  /* 0: not tested; and how many there are */
+    double test_accuracy, test_loss; /* NaN where there is no such thing */
 
     double train_seconds, test_seconds;
     double samples_per_second; /* of training, after the warm-up; 0 if not measured */
@@ -65,16 +74,17 @@ typedef struct train_run {
     double loss_gap_first, loss_gap_last, accuracy_gap, speed_ratio; /* NaN where there is nothing to compare */
 } train_run;
 
-enum { COMPARED_LOSSES = 10 };
+enum { COMPARED_LOSSES = 10, SETTINGS_SIZE = 512 };
 
 /* Trains on `device` and tests; always fills `run`, whose `device` is set. */
-void train_on_device(const train_settings *settings, tsr_device *device, tsr_dataset *train, tsr_dataset *test,
-                     train_run *run);
+void train_on_device(const train_settings *settings, const task *what, tsr_device *device, train_run *run);
 void train_run_free(train_run *run);
 
-/* What train_mnist.c and lockstep.c build alike. */
+/* What the settings mean. */
 tsr_optimizer *train_optimizer(const train_settings *settings, tsr_module *model);
 double train_learning_rate(const train_settings *settings);
+/* The rate of each step, NULL where it stays the same. */
+tsr_status train_schedule(const train_settings *settings, int64_t steps, tsr_schedule **schedule);
 tsr_dtype train_amp_dtype(const train_settings *settings); /* f32: no autocast */
 /* One line of what a saved state must share with the training that goes on from it. */
 void train_settings_text(const train_settings *settings, char *text, size_t size);

@@ -34,15 +34,15 @@ static double last_gap(const train_run *a, const train_run *b)
 
 static void compare(train_run *run, const train_run *reference)
 {
-    const bool same_length = run->steps == reference->steps && run->test_images == reference->test_images;
+    const bool same_length = run->steps == reference->steps && run->test_samples == reference->test_samples;
     run->compared = true;
     run->loss_gap_first = first_gap(run, reference);
     run->loss_gap_last = last_gap(run, reference);
-    run->accuracy_gap = run->test_images > 0 && same_length ? run->test_accuracy - reference->test_accuracy : NAN;
+    run->accuracy_gap = run->test_samples > 0 && same_length ? run->test_accuracy - reference->test_accuracy : NAN;
     run->speed_ratio =
         reference->samples_per_second > 0 ? run->samples_per_second / reference->samples_per_second : NAN;
     /* Before an epoch's end accuracies still swing by more than any bound. */
-    const bool ripe = run->end == TRAIN_DONE && run->images >= 50000 && !isnan(run->accuracy_gap);
+    const bool ripe = run->end == TRAIN_DONE && run->samples >= 50000 && !isnan(run->accuracy_gap);
     run->agrees = !(run->loss_gap_first > loss_bound) && !(ripe && fabs(run->accuracy_gap) > accuracy_bound);
 }
 

@@ -1,0 +1,73 @@
+/* A training's state in files. */
+#include <stdio.h>
+
+#include "base/file.h"
+#include "tessera/io.h"
+#include "trainer.h"
+
+static tsr_training training_of(trainer *t, char *settings, size_t size)
+{
+    train_settings_text(t->settings, settings, size);
+    return (tsr_training){.model = t->model,
+                          .optimizer = t->optimizer,
+                          .batches = t->batches,
+                          .scaler = t->scaler,
+                          .step = t->pace.arrived,
+                          .settings = settings,
+                          .losses = t->pace.values,
+                          .losses_capacity = (size_t)t->run->steps_planned};
+}
+
+tsr_status trainer_save(trainer *t)
+{
+    char settings[SETTINGS_SIZE];
+    const tsr_device_counters before = tsr_device_counters_get(t->device);
+    tsr_status status = pace_catch_up(&t->pace);
+    if (status != TSR_OK)
+        return status;
+    const tsr_training state = training_of(t, settings, sizeof settings);
+    status = tsr_training_save(&state, t->settings->save, (int)t->settings->keep);
+    const tsr_device_counters after = tsr_device_counters_get(t->device);
+    t->warm.driver_allocations += after.driver_allocations - before.driver_allocations;
+    t->warm.programs_built += after.programs_built - before.programs_built;
+    t->warm.host_waits += after.host_waits - before.host_waits;
+    t->saved = t->pace.arrived;
+    return status;
+}
+
+bool trainer_save_due(const trainer *t)
+{
+    const int64_t every = t->settings->save_every;
+    return t->settings->save != NULL && every > 0 && t->pace.queued > t->first && t->pace.queued % every == 0;
+}
+
+tsr_status trainer_resume(trainer *t)
+{
+    const char *path = t->settings->resume;
+    char settings[SETTINGS_SIZE], older[PATH_SIZE];
+    tsr_training state = training_of(t, settings, sizeof settings);
+    tsr_status status = tsr_training_load(&state, path);
+    for (int i = 1; status == TSR_CORRUPT_DATA && i < t->settings->keep; i++) {
+        snprintf(older, sizeof older, "%.4000s.%d", path, i);
+        if (!file_exists(older))
+            break;
+        progress_note(&t->bar, "%s; going on from %s", tsr_last_error(), older);
+        status = tsr_training_load(&state, older);
+    }
+    if (status == TSR_NOT_FOUND && !file_exists(path)) {
+        progress_note(&t->bar, "there is no %s yet: the training begins", path);
+        tsr_clear_error();
+        return TSR_OK;
+    }
+    if (status != TSR_OK)
+        return status;
+    int64_t sample;
+    tsr_batches_place(t->batches, &t->epoch, &sample);
+    if (t->schedule != NULL && tsr_schedule_seek(t->schedule, state.step) != TSR_OK)
+        return tsr_last_status();
+    t->first = t->saved = state.step;
+    t->pace.queued = t->pace.flushed = t->pace.arrived = state.step;
+    t->run->resumed_after = state.step;
+    progress_note(&t->bar, "going on after step %lld", (long long)state.step);
+    return TSR_OK;
+}
