@@ -252,7 +252,7 @@ static void survives_want_of_memory(void **state)
     for (int allowed = 0;; allowed++) {
         const int64_t before = host_live_allocations();
         host_alloc_fail_after(allowed);
-        tsr_batches *b = tsr_batches_create(d, device, &(tsr_batches_options){.batch = 10});
+        tsr_batches *b = tsr_batches_create(d, device, &(tsr_batches_options){.batch = 10, .shuffle = true});
         host_alloc_fail_after(-1);
         if (b != NULL) {
             tsr_batches_destroy(b);

@@ -3,6 +3,7 @@
 #define TESSERA_DATA_H
 
 #include "tessera/tensor.h"
+#include "tessera/tokenizer.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -60,13 +61,30 @@ typedef struct tsr_tokens_options {
 /* Errors: TSR_NOT_FOUND, TSR_IO_ERROR; TSR_CORRUPT_DATA where the file holds half a token or not one sample. The file must keep its length. */
 TSR_API tsr_dataset *tsr_tokens_open(const char *path, const tsr_tokens_options *options);
 
+/* A text file as tokens: samples and targets as of tsr_tokens_open. Where each byte is a token the file is mapped and must keep its length; else all
+ * its tokens are held, 4 bytes each. */
+typedef struct tsr_text_options {
+    int64_t context; /* required, ≥ 1 */
+    int64_t
+        stride; /* sample i begins at token i · stride; 0 means context. A stride of 1, shuffled: each place once an epoch */
+    int64_t
+        windows; /* not 0: so many samples an epoch, each at a place drawn at random, whatever the stride; the same in each epoch */
+    uint64_t seed; /* of these places: sample i's depends on seed and i alone */
+    double from,
+        to; /* only this part of the file, as fractions of its bytes: 0 and 0.9 to learn, 0.9 and 1 to test; to 0 means 1. A cut lies
+                      * before the character that it would split */
+    bool specials; /* as for tsr_tokenizer_encode */
+} tsr_text_options;
+/* The tokenizer is needed for the call only. Errors: TSR_NOT_FOUND, TSR_IO_ERROR; TSR_CORRUPT_DATA where the part gives not one sample. */
+TSR_API tsr_dataset *tsr_text_open(const char *path, const tsr_tokenizer *tokenizer, const tsr_text_options *options);
+
 TSR_API void tsr_dataset_destroy(tsr_dataset *dataset);
 TSR_API int64_t tsr_dataset_count(const tsr_dataset *dataset);
 /* Rank (≤ 7) and sizes of one sample: 3 and [1, 28, 28]. */
 TSR_API int tsr_dataset_sample_shape(const tsr_dataset *dataset, int64_t *shape);
 TSR_API int64_t tsr_dataset_classes(const tsr_dataset *dataset);
 
-/* Batches in an order that depends only on seed and epoch (Fisher–Yates with Philox), the same on every device. */
+/* Batches in an order that depends only on seed and epoch (Fisher–Yates with Philox), the same on every device; or as the samples are numbered. */
 typedef struct tsr_batches tsr_batches;
 typedef struct tsr_batches_options {
     int64_t batch; /* required, ≥ 1 */

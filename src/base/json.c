@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/unicode.h"
 
 #include <errno.h>
 #include <float.h>
@@ -107,47 +108,14 @@ void json_end_array(json *j)
     end(j, false);
 }
 
-/* The length of the UTF-8 sequence at `s`, 0 if it is none (RFC 3629: no overlong form, no surrogate, <= U+10FFFF). */
-static size_t utf8_length(const unsigned char *s)
-{
-    unsigned char low = 0x80, high = 0xBF; /* of the second byte */
-    size_t length;
-
-    if (s[0] < 0x80)
-        return 1;
-    if (s[0] >= 0xC2 && s[0] <= 0xDF)
-        length = 2;
-    else if (s[0] >= 0xE0 && s[0] <= 0xEF)
-        length = 3;
-    else if (s[0] >= 0xF0 && s[0] <= 0xF4)
-        length = 4;
-    else
-        return 0;
-
-    if (s[0] == 0xE0)
-        low = 0xA0;
-    else if (s[0] == 0xED)
-        high = 0x9F;
-    else if (s[0] == 0xF0)
-        low = 0x90;
-    else if (s[0] == 0xF4)
-        high = 0x8F;
-    if (s[1] < low || s[1] > high)
-        return 0;
-    for (size_t i = 2; i < length; i++) {
-        if ((s[i] & 0xC0) != 0x80) /* the final 0 is none either, so this reads no further */
-            return 0;
-    }
-    return length;
-}
-
 static void put_quoted(json *j, const char *string)
 {
     const unsigned char *s = (const unsigned char *)string;
 
     put(j, "\"");
     while (*s != '\0') {
-        const size_t length = utf8_length(s);
+        uint32_t code;
+        const size_t length = utf8_read(s, strnlen((const char *)s, 4), &code);
         char escape[8];
         if (length == 0) {
             put(j, "\xEF\xBF\xBD"); /* U+FFFD */

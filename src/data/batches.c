@@ -14,7 +14,7 @@ struct tsr_batches {
     tsr_dataset *dataset;
     tsr_device *device;
     tsr_batches_options options;
-    uint32_t *order;
+    uint32_t *order; /* NULL: as they are numbered */
     uint64_t epoch;
     int64_t next; /* place in the order */
     loader *loader;
@@ -25,10 +25,10 @@ static void set_order(tsr_batches *b, uint64_t epoch)
 {
     const uint32_t n = (uint32_t)b->dataset->source.count;
     b->epoch = epoch;
+    if (b->order == NULL)
+        return;
     for (uint32_t i = 0; i < n; i++)
         b->order[i] = i;
-    if (!b->options.shuffle)
-        return;
     philox_stream s = philox_begin(b->options.seed, PHILOX_ORDER, epoch);
     for (uint32_t i = n; i > 1; i--) {
         const uint32_t j = philox_below(&s, i), last = b->order[i - 1];
@@ -61,8 +61,9 @@ tsr_batches *tsr_batches_create(tsr_dataset *dataset, tsr_device *device, const 
              options == NULL ? 0LL : (long long)options->batch);
         return NULL;
     }
-    if (dataset->source.count > UINT32_MAX) {
-        fail(TSR_UNSUPPORTED, "a data set of %lld samples: at most 2^32 - 1", (long long)dataset->source.count);
+    if (options->shuffle && dataset->source.count > UINT32_MAX) {
+        fail(TSR_UNSUPPORTED, "a data set of %lld samples: at most 2^32 - 1 can be shuffled",
+             (long long)dataset->source.count);
         return NULL;
     }
     tsr_batches *b = host_alloc_zeroed(1, sizeof *b);
@@ -71,8 +72,9 @@ tsr_batches *tsr_batches_create(tsr_dataset *dataset, tsr_device *device, const 
     b->dataset = dataset;
     b->options = *options;
     b->device = device_retain(device);
-    b->order = host_realloc_array(NULL, (size_t)dataset->source.count, sizeof *b->order);
-    b->loader = b->order == NULL ? NULL : loader_create(dataset, options->batch, options->workers, options->prefetch);
+    b->order = options->shuffle ? host_realloc_array(NULL, (size_t)dataset->source.count, sizeof *b->order) : NULL;
+    if (b->order != NULL || !options->shuffle)
+        b->loader = loader_create(dataset, options->batch, options->workers, options->prefetch);
     if (b->loader == NULL) {
         tsr_batches_destroy(b);
         return NULL;

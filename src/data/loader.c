@@ -50,11 +50,12 @@ static int64_t batch_count(const loader *l, int64_t number)
 
 static void fill(loader *l, slot *s, int64_t number)
 {
-    const uint32_t *order = l->order + l->first + number * l->batch;
+    const int64_t begin = l->first + number * l->batch;
     const int64_t count = batch_count(l, number);
     s->status = TSR_OK;
     for (int64_t i = 0; i < count && s->status == TSR_OK && !atomic_load(&l->hurry); i++)
-        s->status = dataset_read(l->dataset, order[i], s->samples + (size_t)i * l->dataset->sample_bytes,
+        s->status = dataset_read(l->dataset, l->order == NULL ? begin + i : l->order[begin + i],
+                                 s->samples + (size_t)i * l->dataset->sample_bytes,
                                  s->targets + (size_t)i * l->dataset->target_bytes);
     if (s->status != TSR_OK)
         error_save(&s->error);

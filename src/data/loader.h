@@ -20,7 +20,7 @@ void loader_destroy(loader *l); /* ends and joins the workers; NULL is fine */
 
 /* Stops work on all batches: what loader_begin was given may then be changed. */
 void loader_pause(loader *l);
-/* From here on the batches are those of samples order[first…end - 1]; order is borrowed. Only after loader_pause. */
+/* From here on the batches are those of samples order[first…end - 1], or first…end - 1 where order is NULL; it is borrowed. Only after loader_pause. */
 void loader_begin(loader *l, const uint32_t *order, int64_t first, int64_t end);
 
 /* The next batch, waiting for it; count 0 behind the last. The error of its first sample that could not be read, at each call. */
