@@ -56,6 +56,9 @@ TSR_API tsr_status tsr_grad_scaler_unscale(tsr_grad_scaler *scaler, tsr_optimize
 TSR_API tsr_status tsr_grad_scaler_step(tsr_grad_scaler *scaler, tsr_optimizer *optimizer);
 /* Once a step, last: the scale shrinks if any optimizer's gradients were not finite, and grows after growth_interval good steps. */
 TSR_API tsr_status tsr_grad_scaler_update(tsr_grad_scaler *scaler);
+/* In place of the update where a step was broken off, because memory ran out for instance: what was unscaled and stepped since the last update is
+ * forgotten, the scale stays. The gradients are cleared (tsr_optimizer_clear_grad) and the step is made again. NULL is allowed. */
+TSR_API void tsr_grad_scaler_abandon(tsr_grad_scaler *scaler);
 
 /* Its state, borrowed: "scale" (f32 [1]), "growth_tracker" (i32 [1]: good steps since the scale last changed) and "skipped" (i32 [1]: skipped steps
  * in all). They can be read, and replaced through tsr_copy_into. NULL with an error for another name. */

@@ -170,7 +170,8 @@ tsr_status tsr_grad_scaler_unscale(tsr_grad_scaler *s, tsr_optimizer *o)
         return tsr_last_status();
     return fresh ? TSR_OK
                  : fail(TSR_INVALID_ARGUMENT, "tsr_grad_scaler_unscale: these gradients were unscaled already; "
-                                              "tsr_grad_scaler_update ends a step");
+                                              "tsr_grad_scaler_update ends a step, tsr_grad_scaler_abandon one that "
+                                              "failed");
 }
 
 tsr_status tsr_grad_scaler_step(tsr_grad_scaler *s, tsr_optimizer *o)
@@ -202,6 +203,12 @@ tsr_status tsr_grad_scaler_update(tsr_grad_scaler *s)
         return tsr_last_status();
     s->count = 0;
     return TSR_OK;
+}
+
+void tsr_grad_scaler_abandon(tsr_grad_scaler *s)
+{
+    if (s != NULL)
+        s->count = 0; /* each place's finding is written anew when its gradients are unscaled */
 }
 
 tsr_tensor *tsr_grad_scaler_state(tsr_grad_scaler *s, const char *name)

@@ -457,7 +457,8 @@ static bool walk(tape_node *root, int output, tensor *gradient, bool keep_graph)
     bool ok = accumulate(&root->gradient[output], gradient) && node_enqueue(&heap, root);
     while (heap.count > 0) {
         tape_node *node = heap_pop(&heap);
-        if (ok && tsr_scope_begin() == TSR_OK) {
+        ok = ok && tsr_scope_begin() == TSR_OK;
+        if (ok) {
             ok = node_visit(&heap, node, keep_graph);
             tsr_scope_end();
         }

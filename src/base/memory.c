@@ -8,22 +8,14 @@
 #include <string.h>
 
 static _Atomic int64_t live_allocations;
-static _Atomic int64_t allocations_until_failure = -1; /* -1: none will be made to fail */
+fault host_alloc_fault = FAULT_INIT;
 
 static bool may_allocate(size_t size)
 {
     /* More than PTRDIFF_MAX no allocator gives, and some debugging ones abort when asked. */
     if (size > PTRDIFF_MAX)
         return false;
-
-    int64_t left = atomic_load_explicit(&allocations_until_failure, memory_order_relaxed);
-    while (left >= 0) {
-        if (left == 0)
-            return false;
-        if (atomic_compare_exchange_weak(&allocations_until_failure, &left, left - 1))
-            break;
-    }
-    return true;
+    return !fault_strikes(&host_alloc_fault);
 }
 
 static void *counted(void *pointer, size_t size)
@@ -103,5 +95,5 @@ int64_t host_live_allocations(void)
 
 void host_alloc_fail_after(int64_t n)
 {
-    atomic_store(&allocations_until_failure, n < 0 ? -1 : n);
+    fault_set(&host_alloc_fault, n, false);
 }

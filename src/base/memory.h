@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/fault.h"
+
 /* NULL, with fail(TSR_OUT_OF_MEMORY, ...), where there is no memory. A size of 0 gives a pointer to free, too. */
 void *host_alloc(size_t size);
 
@@ -32,5 +34,6 @@ int64_t host_live_allocations(void);
 /* For tests: the next `n` allocations of the process succeed and all later ones fail, until it is called again;
  * -1 turns this off. */
 void host_alloc_fail_after(int64_t n);
+extern fault host_alloc_fault;
 
 #endif

@@ -26,6 +26,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/fault.h"
 #include "tessera/status.h"
 
 #define HAL_MAX_BINDINGS 8
@@ -270,6 +271,7 @@ void hal_queue_destroy(hal_queue *queue);
 
 /* A size of 0 gives a buffer of no bytes. Host memory takes part in copies only; its bytes are reached by map. */
 tsr_status hal_buffer_alloc(hal_device *device, hal_memory memory, size_t size, hal_buffer **buffer);
+extern fault hal_buffer_fault; /* for tests: calls of every device */
 void hal_buffer_free(hal_buffer *buffer);
 void *hal_buffer_map(hal_buffer *buffer);
 tsr_status hal_buffer_write(hal_queue *queue, hal_buffer *buffer, size_t offset, const void *source, size_t size);

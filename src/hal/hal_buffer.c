@@ -12,6 +12,8 @@
 /* A kernel that reads bytes may load the word around them, and fills and copies may work in words. */
 #define BUFFER_GRANULE ((size_t)16)
 
+fault hal_buffer_fault = FAULT_INIT;
+
 tsr_status front_buffer_alloc(hal_device *device, hal_memory memory, size_t size, hal_buffer **buffer)
 {
     struct hal_front *front = device->front;
@@ -20,6 +22,8 @@ tsr_status front_buffer_alloc(hal_device *device, hal_memory memory, size_t size
         return fail(TSR_OUT_OF_DEVICE_MEMORY,
                     "a buffer of %zu bytes was asked for, but the largest that %s (%s) has is %llu", size, front->id,
                     device->info.name, (unsigned long long)device->info.max_buffer_bytes);
+    if (fault_strikes(&hal_buffer_fault))
+        return fail(TSR_OUT_OF_DEVICE_MEMORY, "a test made this buffer of %zu bytes fail", size);
 
     const tsr_status status = front_note(device, device->backend->buffer_alloc(device, memory, granted, buffer));
     if (status != TSR_OK)

@@ -13,6 +13,8 @@
 #define MEDIUM_SEGMENT ((size_t)20 << 20)
 #define LARGE_ROUND    ((size_t)2 << 20)
 
+fault allocator_fault = FAULT_INIT;
+
 /* ---- queues ---------------------------------------------------------------------------------------------------- */
 
 static int find_slot(const allocator *a, const hal_queue *queue)
@@ -286,6 +288,10 @@ static tsr_status alloc_locked(allocator *a, hal_queue *queue, size_t size, bloc
     if (slot < 0)
         return TSR_UNSUPPORTED;
 
+    if (fault_strikes(&allocator_fault)) {
+        fail(TSR_OUT_OF_DEVICE_MEMORY, "a test");
+        return fail_no_room(a, size, &a->stats, blocks_largest_free(a));
+    }
     a->stats.requests++;
     block *b = find_cached(a, size <= SMALL_MOST ? 0 : 1, size, slot);
     if (b != NULL) {

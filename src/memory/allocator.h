@@ -12,6 +12,7 @@
 #ifndef TESSERA_MEMORY_ALLOCATOR_H
 #define TESSERA_MEMORY_ALLOCATOR_H
 
+#include "base/fault.h"
 #include "hal/hal.h"
 
 typedef struct allocator allocator;
@@ -70,5 +71,6 @@ void allocator_reset_peaks(allocator *a);
 /* For tests: whether the blocks tile their segments, neighbours that are free and used by one queue were merged,
  * and the numbers add up. */
 bool allocator_is_consistent(allocator *a);
+extern fault allocator_fault; /* requests of all allocators */
 
 #endif
