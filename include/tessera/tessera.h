@@ -16,6 +16,7 @@
 #include "tessera/nn.h"
 #include "tessera/ops.h"
 #include "tessera/optim.h"
+#include "tessera/profile.h"
 #include "tessera/status.h"
 #include "tessera/tensor.h"
 #include "tessera/trace.h"
