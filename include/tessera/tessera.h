@@ -18,6 +18,7 @@
 #include "tessera/optim.h"
 #include "tessera/profile.h"
 #include "tessera/status.h"
+#include "tessera/summary.h"
 #include "tessera/tensor.h"
 #include "tessera/trace.h"
 #include "tessera/version.h"
