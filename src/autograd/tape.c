@@ -11,6 +11,7 @@
 #include "autograd/observer.h"
 #include "base/error.h"
 #include "base/memory.h"
+#include "base/profile.h"
 #include "tessera/autograd.h"
 #include "tessera/ops.h"
 
@@ -340,7 +341,7 @@ static bool check_gradient(const tape_node *node, int i, const tensor *g)
 }
 
 /* The backward function; nothing of its work is shown but what came of it. */
-static bool run_backward(const tape_node *node, tensor **dx)
+static bool run_observed(const tape_node *node, tensor **dx)
 {
     const op_record *r = &node->record;
     if (!observing())
@@ -356,6 +357,15 @@ static bool run_backward(const tape_node *node, tensor **dx)
                                    .outputs = dx,
                                    .output_count = r->in_count};
     observer_show(ok ? &event : NULL);
+    return ok;
+}
+
+static bool run_backward(const tape_node *node, tensor **dx)
+{
+    profile_span span;
+    profile_open(&span, PROFILE_BACKWARD, node->record.name);
+    const bool ok = run_observed(node, dx);
+    profile_close(&span);
     return ok;
 }
 
@@ -494,7 +504,10 @@ tsr_status tsr_backward_from(tsr_tensor *output, tsr_tensor *gradient, bool keep
     tsr_no_grad_begin();
     autocast_suspend();
     observer_pass_begin();
+    profile_span span;
+    profile_open(&span, PROFILE_PHASE, "backward");
     const tsr_status status = backward(output, gradient, keep_graph);
+    profile_close(&span);
     observer_pass_end();
     autocast_resume();
     tsr_no_grad_end();

@@ -13,3 +13,10 @@ double clock_seconds(void)
 {
     return (double)clock_ns() * 1e-9;
 }
+
+double clock_unix_seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}

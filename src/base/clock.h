@@ -7,4 +7,7 @@
 uint64_t clock_ns(void);
 double clock_seconds(void);
 
+/* Since 1970, as the system's clock says it: for people, not to measure with. */
+double clock_unix_seconds(void);
+
 #endif

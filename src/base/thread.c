@@ -110,6 +110,14 @@ void thread_join(const thread *t)
     pthread_join(t->handle, NULL);
 }
 
+void thread_name(char *out, size_t capacity)
+{
+    char name[16] = "";
+    if (pthread_getname_np(pthread_self(), name, sizeof name) != 0)
+        name[0] = '\0';
+    snprintf(out, capacity, "%s", name);
+}
+
 /* The processors' worth of time that a container may use (cgroup v2), or `limit` if that is less or nothing is set.
  * Threads beyond it are stopped by the kernel for most of each period, and the others wait for them. */
 static int quota_of_container(int limit)

@@ -47,6 +47,9 @@ void once_run(once *flag, void (*function)(void));
 tsr_status thread_start(thread *t, const char *name, void *(*entry)(void *), void *argument);
 void thread_join(const thread *t);
 
+/* The calling thread's name: what it was started with, or the program's; "" where the system does not tell. */
+void thread_name(char *out, size_t capacity);
+
 enum { THREADS_MAX = 1024 };
 
 /* The processors that this process may use (affinity, container quota); in [1, THREADS_MAX]. */

@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/profile.h"
 
 #include <stdatomic.h>
 #include <stdint.h>
@@ -47,6 +48,7 @@ struct thread_pool {
     void *context;
     size_t count;
     size_t piece;
+    const char *name; /* of the caller's innermost span, for a profile */
 
     _Alignas(64) _Atomic uint64_t state;
     _Alignas(64) atomic_size_t next;
@@ -155,7 +157,10 @@ static void *worker_main(void *argument)
 
         joined = state >> GENERATION_SHIFT;
         find_own_processor(pool);
+        profile_span span;
+        profile_open(&span, PROFILE_WORKER, pool->name);
         take_pieces(pool, self->index);
+        profile_close(&span);
 
         const uint64_t left = atomic_fetch_sub(&pool->state, 1) - 1;
         if ((left & (OPEN | INSIDE_MASK)) == 0 && atomic_load(&pool->caller_sleeps)) {
@@ -190,6 +195,7 @@ static void run_with_workers(thread_pool *pool, void (*task)(void *, size_t, int
     pool->task = task;
     pool->context = context;
     pool->count = count;
+    pool->name = profile_innermost() == NULL ? "parallel loop" : profile_innermost()->name;
     pool->piece = max_size(count / ((size_t)pool->size * PIECES_PER_WORKER), 1);
     atomic_store_explicit(&pool->next, 0, memory_order_relaxed);
     for (int i = 0; i < pool->taken_words; i++)

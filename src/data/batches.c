@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "base/philox.h"
+#include "base/profile.h"
 #include "data/dataset.h"
 #include "data/loader.h"
 #include "tensor/device.h"
@@ -126,7 +127,7 @@ static tsr_tensor *upload(const tsr_batches *b, tsr_dtype dtype, int rank, const
     return tsr_from_data(b->device, dtype, 1 + rank, whole, values);
 }
 
-tsr_status tsr_batches_next(tsr_batches *b, tsr_tensor **inputs, tsr_tensor **targets, int64_t *count)
+static tsr_status next(tsr_batches *b, tsr_tensor **inputs, tsr_tensor **targets, int64_t *count)
 {
     if (b == NULL || inputs == NULL || targets == NULL || count == NULL)
         return b == NULL && tsr_last_status() != TSR_OK
@@ -154,6 +155,15 @@ tsr_status tsr_batches_next(tsr_batches *b, tsr_tensor **inputs, tsr_tensor **ta
     *targets = y;
     *count = n;
     return TSR_OK;
+}
+
+tsr_status tsr_batches_next(tsr_batches *b, tsr_tensor **inputs, tsr_tensor **targets, int64_t *count)
+{
+    profile_span span;
+    profile_open(&span, PROFILE_PHASE, "load");
+    const tsr_status status = next(b, inputs, targets, count);
+    profile_close(&span);
+    return status;
 }
 
 int64_t tsr_batches_per_epoch(const tsr_batches *b)

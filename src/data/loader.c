@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/memory.h"
+#include "base/profile.h"
 #include "base/thread.h"
 
 typedef enum slot_state { SLOT_EMPTY, SLOT_FILLING, SLOT_READY } slot_state;
@@ -52,11 +53,14 @@ static void fill(loader *l, slot *s, int64_t number)
 {
     const int64_t begin = l->first + number * l->batch;
     const int64_t count = batch_count(l, number);
+    profile_span span;
+    profile_open_with(&span, PROFILE_WORKER, "make batch", NULL, (uint64_t)number);
     s->status = TSR_OK;
     for (int64_t i = 0; i < count && s->status == TSR_OK && !atomic_load(&l->hurry); i++)
         s->status = dataset_read(l->dataset, l->order == NULL ? begin + i : l->order[begin + i],
                                  s->samples + (size_t)i * l->dataset->sample_bytes,
                                  s->targets + (size_t)i * l->dataset->target_bytes);
+    profile_close(&span);
     if (s->status != TSR_OK)
         error_save(&s->error);
 }
@@ -195,9 +199,14 @@ tsr_status loader_take(loader *l, loader_batch *batch)
         fill(l, s, l->taken);
         s->state = SLOT_READY;
     }
+    profile_span span;
+    span.session = 0;
+    if (s->state != SLOT_READY)
+        profile_open(&span, PROFILE_WAIT, "wait for batch");
     while (s->state != SLOT_READY)
         condition_wait(&l->ready, &l->lock);
     mutex_unlock(&l->lock);
+    profile_close(&span);
     l->waited += clock_seconds() - began;
     if (s->status != TSR_OK) {
         error_restore(&s->error);

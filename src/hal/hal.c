@@ -39,7 +39,10 @@ tsr_status hal_device_open(const hal_backend *backend, uint32_t index, hal_devic
     if (front == NULL)
         return TSR_OUT_OF_MEMORY;
     hal_device *opened = NULL;
+    profile_span span;
+    profile_open(&span, PROFILE_DRIVER, "open device");
     status = backend->open(index, &opened);
+    profile_close(&span);
     if (status != TSR_OK) {
         host_free(front);
         return status;
@@ -172,6 +175,7 @@ void hal_queue_destroy(hal_queue *queue)
         return;
     hal_device *device = queue->device;
     struct queue_front *front = queue->front;
+    lane_leave(queue);
     if (front->staging_event != NULL)
         device->backend->event_destroy(front->staging_event);
     hal_buffer *staging = front->staging;
@@ -196,7 +200,11 @@ tsr_status hal_queue_sync(hal_queue *queue)
     if (status != TSR_OK)
         return status;
     front_count(&queue->device->front->host_waits);
-    return front_leave(queue, queue->device->backend->sync(queue));
+    profile_span span;
+    profile_open(&span, PROFILE_WAIT, "wait for queue");
+    const tsr_status waited = queue->device->backend->sync(queue);
+    profile_close(&span);
+    return front_leave(queue, waited);
 }
 
 tsr_status front_enter(hal_queue *queue)
@@ -208,6 +216,21 @@ tsr_status front_enter(hal_queue *queue)
     struct queue_front *front = queue->front;
     mutex_lock(&front->lock);
     return TSR_OK;
+}
+
+tsr_status front_begin(hal_queue *queue, profile_kind kind, const char *what, uint64_t bytes)
+{
+    if (queue != NULL && profiling())
+        lane_prepare(queue);
+    const tsr_status status = front_enter(queue);
+    if (status == TSR_OK && UNLIKELY(((struct queue_front *)queue->front)->lane != NULL))
+        lane_before(queue, kind, what, bytes);
+    return status;
+}
+
+tsr_status front_end(hal_queue *queue, tsr_status status)
+{
+    return front_leave(queue, front_done(queue, status));
 }
 
 tsr_status front_leave(hal_queue *queue, tsr_status status)
@@ -299,7 +322,11 @@ tsr_status hal_event_sync(hal_event *event)
     if (status != TSR_OK || !event->recorded)
         return status;
     front_count(&event->device->front->host_waits);
-    return front_note(event->device, event->device->backend->event_sync(event));
+    profile_span span;
+    profile_open(&span, PROFILE_WAIT, "wait for event");
+    const tsr_status waited = event->device->backend->event_sync(event);
+    profile_close(&span);
+    return front_note(event->device, waited);
 }
 
 tsr_status hal_event_elapsed(hal_event *from, hal_event *to, double *milliseconds)

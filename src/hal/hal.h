@@ -222,6 +222,7 @@ struct hal_buffer {
 };
 struct hal_kernel {
     hal_device *device;
+    char key[64]; /* for people; cut where it is longer */
     uint32_t params_bytes, binding_count, group_size;
     uint8_t access[HAL_MAX_BINDINGS], element_bytes[HAL_MAX_BINDINGS];
 };
@@ -306,5 +307,8 @@ typedef struct hal_counters {
     uint64_t host_waits; /* calls that made the host wait for the device */
 } hal_counters;
 hal_counters hal_device_counters(const hal_device *device);
+
+/* After profile_stop (base/profile.h): reads the times that queues still owe, waiting for them, and places them on the host's clock. */
+void hal_profile_finish(void);
 
 #endif

@@ -3,6 +3,7 @@
 
 #include "base/checked.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* Reads go through pinned memory of at most so much, piece by piece. */
@@ -13,6 +14,16 @@
 #define BUFFER_GRANULE ((size_t)16)
 
 fault hal_buffer_fault = FAULT_INIT;
+
+/* With the lock held, so that a profile's values come in order. */
+static void count_memory(const struct hal_front *front)
+{
+    char name[64];
+    if (!profiling())
+        return;
+    snprintf(name, sizeof name, "%s driver memory", front->id);
+    profile_count(profile_intern(name), front->memory.allocated_bytes);
+}
 
 tsr_status front_buffer_alloc(hal_device *device, hal_memory memory, size_t size, hal_buffer **buffer)
 {
@@ -25,7 +36,10 @@ tsr_status front_buffer_alloc(hal_device *device, hal_memory memory, size_t size
     if (fault_strikes(&hal_buffer_fault))
         return fail(TSR_OUT_OF_DEVICE_MEMORY, "a test made this buffer of %zu bytes fail", size);
 
+    profile_span span;
+    profile_open_with(&span, PROFILE_DRIVER, memory == HAL_MEMORY_DEVICE ? "allocate" : "allocate pinned", NULL, size);
     const tsr_status status = front_note(device, device->backend->buffer_alloc(device, memory, granted, buffer));
+    profile_close(&span);
     if (status != TSR_OK)
         return status;
     (*buffer)->device = device;
@@ -35,6 +49,7 @@ tsr_status front_buffer_alloc(hal_device *device, hal_memory memory, size_t size
     mutex_lock(&front->lock);
     front->memory.allocations++;
     front->memory.allocated_bytes += size;
+    count_memory(front);
     if (front->memory.allocated_bytes > front->memory.peak_bytes)
         front->memory.peak_bytes = front->memory.allocated_bytes;
     mutex_unlock(&front->lock);
@@ -45,10 +60,14 @@ void front_buffer_free(hal_buffer *buffer)
 {
     hal_device *device = buffer->device;
     const size_t size = buffer->size;
+    profile_span span;
+    profile_open_with(&span, PROFILE_DRIVER, "free", NULL, size);
     device->backend->buffer_free(buffer);
+    profile_close(&span);
     mutex_lock(&device->front->lock);
     device->front->memory.frees++;
     device->front->memory.allocated_bytes -= size;
+    count_memory(device->front);
     mutex_unlock(&device->front->lock);
 }
 
@@ -117,9 +136,9 @@ tsr_status hal_buffer_write(hal_queue *queue, hal_buffer *buffer, size_t offset,
         return status;
     if (source == NULL)
         return fail(TSR_INVALID_ARGUMENT, "write of %zu bytes: the source is NULL", size);
-    if ((status = front_enter(queue)) != TSR_OK)
+    if ((status = front_begin(queue, PROFILE_COPY, "write", size)) != TSR_OK)
         return status;
-    return front_leave(queue, queue->device->backend->write(queue, buffer, offset, source, size));
+    return front_end(queue, queue->device->backend->write(queue, buffer, offset, source, size));
 }
 
 /* The staging buffer of the queue, of at least `size` bytes if that is not more than STAGING_MOST. */
@@ -158,10 +177,10 @@ static tsr_status read_piece(hal_queue *queue, hal_buffer *buffer, size_t offset
     const hal_backend *backend = queue->device->backend;
     hal_event *event = ((struct queue_front *)queue->front)->staging_event;
 
-    tsr_status status = front_enter(queue);
+    tsr_status status = front_begin(queue, PROFILE_COPY, "read", size);
     if (status != TSR_OK)
         return status;
-    status = backend->copy(queue, buffer, offset, staging, 0, size);
+    status = front_done(queue, backend->copy(queue, buffer, offset, staging, 0, size));
     if (status == TSR_OK)
         status = backend->event_record(queue, event);
     if (status == TSR_OK)
@@ -193,6 +212,8 @@ tsr_status hal_buffer_read(hal_queue *queue, hal_buffer *buffer, size_t offset, 
 
     struct queue_front *front = queue->front;
     front_count(&queue->device->front->host_waits);
+    profile_span span;
+    profile_open_with(&span, PROFILE_WAIT, "read", NULL, size);
     mutex_lock(&front->staging_lock);
     hal_buffer *staging = NULL;
     status = staging_of(queue, size, &staging);
@@ -202,6 +223,7 @@ tsr_status hal_buffer_read(hal_queue *queue, hal_buffer *buffer, size_t offset, 
         done += piece;
     }
     mutex_unlock(&front->staging_lock);
+    profile_close(&span);
     return status;
 }
 
@@ -216,9 +238,9 @@ tsr_status hal_buffer_copy(hal_queue *queue, hal_buffer *from, size_t from_offse
     if (from == to && from_offset < to_offset + size && to_offset < from_offset + size)
         return fail(TSR_INVALID_ARGUMENT, "copy of %zu bytes from %zu to %zu in one buffer: the ranges overlap", size,
                     from_offset, to_offset);
-    if ((status = front_enter(queue)) != TSR_OK)
+    if ((status = front_begin(queue, PROFILE_COPY, "copy", size)) != TSR_OK)
         return status;
-    return front_leave(queue, queue->device->backend->copy(queue, from, from_offset, to, to_offset, size));
+    return front_end(queue, queue->device->backend->copy(queue, from, from_offset, to, to_offset, size));
 }
 
 tsr_status hal_buffer_fill(hal_queue *queue, hal_buffer *buffer, size_t offset, size_t size, uint32_t pattern)
@@ -230,7 +252,7 @@ tsr_status hal_buffer_fill(hal_queue *queue, hal_buffer *buffer, size_t offset, 
         return status;
     if (offset % 4 != 0 || size % 4 != 0)
         return fail(TSR_INVALID_ARGUMENT, "fill of %zu bytes at offset %zu: both must be multiples of 4", size, offset);
-    if (size == 0 || (status = front_enter(queue)) != TSR_OK)
+    if (size == 0 || (status = front_begin(queue, PROFILE_COPY, "fill", size)) != TSR_OK)
         return status;
-    return front_leave(queue, queue->device->backend->fill(queue, buffer, offset, size, pattern));
+    return front_end(queue, queue->device->backend->fill(queue, buffer, offset, size, pattern));
 }

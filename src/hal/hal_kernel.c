@@ -4,6 +4,7 @@
 #include "base/checked.h"
 #include "tessera/tensor.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* What the smallest GPU limit in use allows. */
@@ -69,12 +70,18 @@ tsr_status hal_kernel_create(hal_device *device, const hal_kernel_desc *desc, ha
     tsr_status status = check_kernel(device, desc);
     if (status != TSR_OK)
         return status;
+    profile_span span;
+    span.session = 0;
+    if (profiling())
+        profile_open_now(&span, PROFILE_DRIVER, "build program", profile_intern(desc->key), PROFILE_NO_NUMBER);
     status = front_note(device, device->backend->kernel_create(device, desc, kernel));
+    profile_close(&span);
     if (status != TSR_OK)
         return status;
 
     hal_kernel *made = *kernel;
     made->device = device;
+    snprintf(made->key, sizeof made->key, "%s", desc->key);
     made->params_bytes = desc->params_bytes;
     made->binding_count = desc->binding_count;
     made->group_size = desc->group_size;
@@ -167,10 +174,11 @@ static tsr_status check_launch(const hal_queue *queue, const hal_launch *launch)
 tsr_status hal_kernel_launch(hal_queue *queue, const hal_launch *launch)
 {
     tsr_status status = check_launch(queue, launch);
-    if (status != TSR_OK || (status = front_enter(queue)) != TSR_OK)
+    if (status != TSR_OK ||
+        (status = front_begin(queue, PROFILE_KERNEL, launch->kernel->key, PROFILE_NO_NUMBER)) != TSR_OK)
         return status;
     front_count(&queue->device->front->launches);
-    return front_leave(queue, queue->device->backend->launch(queue, launch));
+    return front_end(queue, queue->device->backend->launch(queue, launch));
 }
 
 /* ---- products -------------------------------------------------------------------------------------------------- */
@@ -252,10 +260,10 @@ tsr_status hal_gemm_run(hal_queue *queue, const hal_gemm *gemm)
         return TSR_OK;
     if (queue->device->backend->gemm == NULL)
         return TSR_UNSUPPORTED;
-    if ((status = front_enter(queue)) != TSR_OK)
+    if ((status = front_begin(queue, PROFILE_KERNEL, "gemm", PROFILE_NO_NUMBER)) != TSR_OK)
         return status;
     status = queue->device->backend->gemm(queue, gemm);
     if (status == TSR_OK)
         front_count(&queue->device->front->launches);
-    return front_leave(queue, status);
+    return front_end(queue, status);
 }

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/profile.h"
 #include "io/module.h"
 #include "optim/optimizer.h"
 #include "tessera/device.h"
@@ -117,6 +118,8 @@ static tsr_status write_state(const tsr_training *t, const char *path, tensor_li
 tsr_status tsr_training_save(const tsr_training *t, const char *path, int keep)
 {
     tensor_list list = {0};
+    profile_span span;
+    profile_open(&span, PROFILE_PHASE, "save");
     tsr_status status = check_training(t, path, "saving a training");
     if (status == TSR_OK && (keep < 1 || keep > KEEP_MOST))
         status = fail(TSR_INVALID_ARGUMENT, "saving a training: %d files cannot be kept; 1 to %d can", keep, KEEP_MOST);
@@ -125,6 +128,7 @@ tsr_status tsr_training_save(const tsr_training *t, const char *path, int keep)
     if (status == TSR_OK)
         status = write_state(t, path, &list);
     tensor_list_free(&list);
+    profile_close(&span);
     return status;
 }
 

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "base/philox.h"
+#include "base/profile.h"
 #include "tensor/device.h"
 #include "tensor/tensor.h"
 #include "tessera/autograd.h"
@@ -227,7 +228,15 @@ tsr_tensor *module_own_parameter(const tsr_module *m, size_t index)
 
 tsr_tensor *tsr_forward(tsr_module *m, tsr_tensor *x)
 {
-    return m == NULL || x == NULL ? NULL : m->forward(m->context, m, x);
+    profile_span span;
+    if (m == NULL || x == NULL)
+        return NULL;
+    span.session = 0;
+    if (profiling())
+        profile_open_now(&span, PROFILE_MODULE, profile_intern(m->kind), NULL, PROFILE_NO_NUMBER);
+    tsr_tensor *y = m->forward(m->context, m, x);
+    profile_close(&span);
+    return y;
 }
 
 void tsr_module_train(tsr_module *m, bool training)

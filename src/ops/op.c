@@ -7,6 +7,7 @@
 #include "autograd/observer.h"
 #include "autograd/tape.h"
 #include "base/error.h"
+#include "base/profile.h"
 #include "ops/op_autocast.h"
 #include "tensor/device.h"
 #include "tessera/autograd.h"
@@ -324,8 +325,11 @@ bool op_apply(const op_row *row, tensor *const *in, int in_count, const attr_val
     for (int i = 0; attrs != NULL && i < OP_MAX_ATTRS; i++)
         call.attr[i] = attrs[i];
     tensor *cast[OP_MAX_INPUTS] = {NULL};
+    profile_span span;
+    profile_open(&span, PROFILE_OPERATOR, row->name);
     const bool ok = (!autocasts(row, out) || op_autocast(&call, cast)) && run_observed(&call, out);
     op_autocast_release(cast);
+    profile_close(&span);
     return ok;
 }
 

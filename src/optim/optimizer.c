@@ -7,6 +7,7 @@
 #include "autograd/observer.h"
 #include "base/error.h"
 #include "base/memory.h"
+#include "base/profile.h"
 #include "tensor/device.h"
 #include "tessera/autograd.h"
 
@@ -209,7 +210,13 @@ tsr_status tsr_optimizer_step(tsr_optimizer *o)
 
 bool optimizer_step_unless(tsr_optimizer *o, hal_binding skips)
 {
-    return tick(o, skips) && update_all(o);
+    profile_span phase, kind;
+    profile_open(&phase, PROFILE_PHASE, "optimizer");
+    profile_open(&kind, PROFILE_MODULE, o->row->kind);
+    const bool ok = tick(o, skips) && update_all(o);
+    profile_close(&kind);
+    profile_close(&phase);
+    return ok;
 }
 
 void tsr_optimizer_clear_grad(tsr_optimizer *o)
