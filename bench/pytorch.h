@@ -1,5 +1,5 @@
 /* PyTorch as a yardstick: one of the scripts beside the benchmarks, in a process of its own, which reads a question a line and
- * answers with the seconds it took. The first line that it prints is PyTorch's version. */
+ * answers with the seconds it took, and perhaps a second number. The first line that it prints is PyTorch's version. */
 #ifndef TESSERA_BENCH_PYTORCH_H
 #define TESSERA_BENCH_PYTORCH_H
 
@@ -17,10 +17,11 @@ typedef struct pytorch {
     pid_t process;
     FILE *to, *from;
     char version[64]; /* "PyTorch 1.13.1" */
+    double second;    /* number of the latest answer, where a script gives two */
 } pytorch;
 
-/* False, and it says so, where python3 (or BENCH_PYTHON) has no torch. The scripts are looked for in BENCH_SOURCE_DIR, else in bench. */
-static inline bool pytorch_open(pytorch *p, const char *name)
+/* `argument` follows the number of threads; NULL: none. False, and it says so, where python3 (or BENCH_PYTHON) has no torch. The scripts are looked for in BENCH_SOURCE_DIR, else in bench. */
+static inline bool pytorch_open_with(pytorch *p, const char *name, const char *argument)
 {
     int to[2], from[2];
     char threads[16];
@@ -37,7 +38,7 @@ static inline bool pytorch_open(pytorch *p, const char *name)
         dup2(from[1], 1);
         close(to[1]);
         close(from[0]);
-        execlp(python != NULL ? python : "/usr/bin/python3", "python3", script, threads, (char *)NULL);
+        execlp(python != NULL ? python : "/usr/bin/python3", "python3", script, threads, argument, (char *)NULL);
         _exit(127);
     }
     close(to[0]);
@@ -53,11 +54,20 @@ static inline bool pytorch_open(pytorch *p, const char *name)
     return true;
 }
 
+static inline bool pytorch_open(pytorch *p, const char *name)
+{
+    return pytorch_open_with(p, name, NULL);
+}
+
 static inline bool pytorch_ask(pytorch *p, const char *question, double *seconds)
 {
-    char line[128];
+    char line[128], *rest = line;
     fprintf(p->to, "%s\n", question);
-    return fflush(p->to) == 0 && fgets(line, sizeof line, p->from) != NULL && (*seconds = strtod(line, NULL)) > 0;
+    if (fflush(p->to) != 0 || fgets(line, sizeof line, p->from) == NULL)
+        return false;
+    *seconds = strtod(line, &rest);
+    p->second = strtod(rest, NULL);
+    return *seconds > 0;
 }
 
 static inline void pytorch_close(pytorch *p)

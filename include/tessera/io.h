@@ -75,6 +75,9 @@ typedef struct tsr_training {
     const char *settings;     /* one line that names the training; a file of other settings is not loaded */
     float *losses;            /* of the steps done, so many as `step`; NULL: none are kept */
     size_t losses_capacity;   /* for loading: how many fit */
+    /* Words to keep in the file's metadata for others who read it; loading leaves them alone. At most 16. */
+    const tsr_metadata *notes;
+    size_t note_count;
 } tsr_training;
 
 /* Writes the state to `path`, with a SHA-256 over all of it. The `keep` - 1 files before it stay as path.1 (the latest), path.2, …; at every moment

@@ -38,7 +38,13 @@ static inline double philox_unit_double(uint32_t high, uint32_t low)
 }
 
 /* Who draws, in word 1 of the counter: streams of one seed for different ends never meet. Devices have 0 there. */
-typedef enum philox_use { PHILOX_DEVICE = 0, PHILOX_ORDER = 1, PHILOX_WEIGHTS = 2, PHILOX_WINDOWS = 3 } philox_use;
+typedef enum philox_use {
+    PHILOX_DEVICE = 0,
+    PHILOX_ORDER = 1,
+    PHILOX_WEIGHTS = 2,
+    PHILOX_WINDOWS = 3,
+    PHILOX_TEXT = 4
+} philox_use;
 
 /* Word after word of one stream: counters (block, use, stream low, stream high), the seed as key. */
 typedef struct philox_stream {

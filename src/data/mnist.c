@@ -1,6 +1,5 @@
-/* MNIST: finding its files, checking that they belong together. */
+/* MNIST: reading its files, checking that they belong together. */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -8,61 +7,9 @@
 #include "base/memory.h"
 #include "base/text.h"
 #include "data/dataset.h"
+#include "data/shipped.h"
 
 enum { SIDE = 28, CLASSES = 10 };
-
-/* ---- where the files are ------------------------------------------------------------------------------------------ */
-
-static bool holds_mnist(const char *directory)
-{
-    static const char *const names[] = {"train-images-idx3-ubyte", "train-images-idx3-ubyte.gz"};
-    for (size_t i = 0; i < COUNT_OF(names); i++) {
-        char path[PATH_SIZE];
-        if (path_join(path, sizeof path, directory, names[i]) == TSR_OK && file_exists(path))
-            return true;
-    }
-    return false;
-}
-
-/* Looks for `folder` below the folder of the file `start`, and below up to three folders above that: bin/ and lib/ have share/ beside
- * them, lib/x86_64-linux-gnu/ has it one higher. */
-static bool find_beside(const char *start, const char *folder, char *out, size_t size)
-{
-    char above[PATH_SIZE];
-    snprintf(above, sizeof above, "%s", start);
-    for (int i = 0; i < 4 && strcmp(above, "/") != 0; i++) {
-        path_parent(above);
-        if (path_join(out, size, above, folder) == TSR_OK && holds_mnist(out))
-            return true;
-    }
-    return false;
-}
-
-/* A variable that is set is the answer, right or wrong: no other data are taken in its place. */
-static tsr_status find_directory(char *out, size_t size)
-{
-    const char *variable = getenv("TESSERA_DATA_DIR");
-    if (variable != NULL && variable[0] != '\0')
-        return path_join(out, size, variable, "mnist");
-
-    char start[PATH_SIZE];
-    error_state before;
-    error_save(&before);
-    if ((path_of_library(start, sizeof start) == TSR_OK && find_beside(start, "share/tessera/data/mnist", out, size)) ||
-        (path_of_executable(start, sizeof start) == TSR_OK &&
-         (find_beside(start, "share/tessera/data/mnist", out, size) || find_beside(start, "data/mnist", out, size)))) {
-        error_restore(&before);
-        return TSR_OK;
-    }
-#ifdef TESSERA_SOURCE_DATA_DIR
-    if (path_join(out, size, TESSERA_SOURCE_DATA_DIR, "mnist") == TSR_OK && holds_mnist(out)) {
-        error_restore(&before);
-        return TSR_OK;
-    }
-#endif
-    return fail(TSR_NOT_FOUND, "the MNIST files are in no share/tessera/data/mnist beside this program or library; set "
-                               "TESSERA_DATA_DIR to the folder that has them in mnist/, or name their folder");
-}
 
 /* ---- reading ------------------------------------------------------------------------------------------------------ */
 
@@ -105,9 +52,10 @@ static tsr_status check(const tsr_idx *images, const char *images_path, const ts
 
 tsr_dataset *tsr_mnist_open(const char *directory, bool train)
 {
+    static const char *const files[] = {"train-images-idx3-ubyte", "train-images-idx3-ubyte.gz", NULL};
     char found[PATH_SIZE], images_path[PATH_SIZE] = "", labels_path[PATH_SIZE] = "";
     tsr_idx images = {0}, labels = {0};
-    if (directory == NULL && find_directory(found, sizeof found) != TSR_OK)
+    if (directory == NULL && shipped_data_find("MNIST", "mnist", files, found, sizeof found) != TSR_OK)
         return NULL;
     if (directory == NULL)
         directory = found;

@@ -18,7 +18,7 @@
 static const char format_name[] = "tessera training state 1";
 static const char model_prefix[] = "model.", optimizer_prefix[] = "optimizer.", scaler_prefix[] = "scaler.";
 
-enum { KEEP_MOST = 100, NUMBER_SIZE = 32 };
+enum { KEEP_MOST = 100, NUMBER_SIZE = 32, NOTES_MOST = 16 };
 
 /* ---- the parts of a file ------------------------------------------------------------------------------------------ */
 
@@ -79,6 +79,8 @@ static tsr_status check_training(const tsr_training *t, const char *path, const 
         return fail(TSR_INVALID_ARGUMENT, "%s: it needs a path and a model with parameters", what);
     if (t->step < 0)
         return fail(TSR_INVALID_ARGUMENT, "%s: %lld steps", what, (long long)t->step);
+    if (t->note_count > NOTES_MOST)
+        return fail(TSR_OUT_OF_RANGE, "%s: %zu notes; at most %d can be kept", what, t->note_count, NOTES_MOST);
     return TSR_OK;
 }
 
@@ -93,13 +95,15 @@ static tsr_status write_state(const tsr_training *t, const char *path, tensor_li
     tsr_batches_place(t->batches, &epoch, &sample);
     const uint64_t values[LR] = {[STEP] = (uint64_t)t->step, [EPOCH] = epoch,        [SAMPLE] = (uint64_t)sample,
                                  [SEED] = random.seed,       [DRAWS] = random.draws, [HOST_DRAWS] = random.host_draws};
-    tsr_metadata metadata[NUMBERS + 2] = {{"format", format_name},
-                                          {"settings", t->settings != NULL ? t->settings : ""}};
+    tsr_metadata metadata[NUMBERS + 2 + NOTES_MOST] = {{"format", format_name},
+                                                       {"settings", t->settings != NULL ? t->settings : ""}};
     for (int i = 0; i < LR; i++)
         snprintf(numbers[i], NUMBER_SIZE, "%" PRIu64, values[i]);
     snprintf(numbers[LR], NUMBER_SIZE, "%.17g", tsr_optimizer_lr(t->optimizer));
     for (int i = 0; i < NUMBERS; i++)
         metadata[2 + i] = (tsr_metadata){number_keys[i], numbers[i]};
+    for (size_t i = 0; i < t->note_count; i++)
+        metadata[2 + NUMBERS + i] = t->notes[i];
 
     tsr_status status = tsr_scope_begin();
     if (status != TSR_OK)
@@ -110,7 +114,7 @@ static tsr_status write_state(const tsr_training *t, const char *path, tensor_li
         status = losses == NULL ? tsr_last_status() : tensor_list_add(list, "", "losses", losses);
     }
     if (status == TSR_OK)
-        status = safetensors_write(path, list->items, list->count, metadata, COUNT_OF(metadata), true);
+        status = safetensors_write(path, list->items, list->count, metadata, NUMBERS + 2 + t->note_count, true);
     tsr_scope_end();
     return status;
 }

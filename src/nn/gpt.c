@@ -1,5 +1,5 @@
 /* GPT-2 out of layers and operators. */
-#include "tessera/gpt.h"
+#include "nn/gpt.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -7,7 +7,6 @@
 
 #include "base/error.h"
 #include "base/memory.h"
-#include "nn/module.h"
 #include "tensor/tensor.h"
 #include "tessera/checkpoint.h"
 
@@ -46,49 +45,45 @@ static tsr_module *parent(const char *kind, tsr_forward_fn *forward, const tsr_g
     return m == NULL ? NULL : module_finished(m, status);
 }
 
-static tsr_tensor *child(const tsr_module *m, int i, tsr_tensor *x)
-{
-    return tsr_forward(m->children[i].module, x);
-}
-
 /* ---- a block ---- */
 
-enum { C_ATTN, ATTN_PROJ };
-enum { C_FC, MLP_PROJ };
-enum { LN_1, ATTN, LN_2, MLP };
-
-/* [batch, sequence, 3 width] → part i of it as [batch, heads, sequence, width / heads] */
-static tsr_tensor *heads_of(tsr_tensor *qkv, int i, const tsr_gpt_options *o, int64_t batch, int64_t sequence)
+tsr_tensor *gpt_heads(tsr_tensor *qkv, int i, const tsr_gpt_options *o)
 {
+    if (qkv == NULL)
+        return NULL;
     tsr_tensor *part = tsr_narrow(qkv, 2, i * o->width, o->width);
-    return tsr_transpose(tsr_reshape(part, 4, (int64_t[]){batch, sequence, o->heads, o->width / o->heads}), 1, 2);
+    const int64_t shape[] = {tsr_size(qkv, 0), tsr_size(qkv, 1), o->heads, o->width / o->heads};
+    return tsr_transpose(tsr_reshape(part, 4, shape), 1, 2);
+}
+
+tsr_tensor *gpt_join_heads(tsr_tensor *y, const tsr_gpt_options *o)
+{
+    if (y == NULL)
+        return NULL;
+    return tsr_reshape(tsr_transpose(y, 1, 2), 3, (int64_t[]){tsr_size(y, 0), tsr_size(y, 2), o->width});
 }
 
 static tsr_tensor *attention_forward(void *context, tsr_module *self, tsr_tensor *x)
 {
     const tsr_gpt_options *o = context;
-    if (x == NULL)
-        return NULL;
-    const int64_t batch = tsr_size(x, 0), sequence = tsr_size(x, 1);
-    tsr_tensor *qkv = child(self, C_ATTN, x), *part[3];
+    tsr_tensor *qkv = gpt_child(self, C_ATTN, x), *part[3];
     for (int i = 0; i < 3; i++)
-        part[i] = heads_of(qkv, i, o, batch, sequence);
+        part[i] = gpt_heads(qkv, i, o);
     tsr_tensor *y = tsr_scaled_dot_product_attention(part[0], part[1], part[2], NULL, true, 0);
-    y = tsr_reshape(tsr_transpose(y, 1, 2), 3, (int64_t[]){batch, sequence, o->width});
-    return tsr_dropout(child(self, ATTN_PROJ, y), o->dropout, self->training);
+    return tsr_dropout(gpt_child(self, ATTN_PROJ, gpt_join_heads(y, o)), o->dropout, self->training);
 }
 
 static tsr_tensor *mlp_forward(void *context, tsr_module *self, tsr_tensor *x)
 {
     const tsr_gpt_options *o = context;
-    return tsr_dropout(child(self, MLP_PROJ, tsr_gelu_tanh(child(self, C_FC, x))), o->dropout, self->training);
+    return tsr_dropout(gpt_child(self, MLP_PROJ, tsr_gelu_tanh(gpt_child(self, C_FC, x))), o->dropout, self->training);
 }
 
 static tsr_tensor *block_forward(void *context, tsr_module *self, tsr_tensor *x)
 {
     (void)context;
-    x = tsr_add(x, child(self, ATTN, child(self, LN_1, x)));
-    return tsr_add(x, child(self, MLP, child(self, LN_2, x)));
+    x = tsr_add(x, gpt_child(self, ATTN, gpt_child(self, LN_1, x)));
+    return tsr_add(x, gpt_child(self, MLP, gpt_child(self, LN_2, x)));
 }
 
 static tsr_module *block(tsr_device *device, const tsr_gpt_options *o)
@@ -110,8 +105,6 @@ static tsr_module *block(tsr_device *device, const tsr_gpt_options *o)
 
 /* ---- the whole ---- */
 
-enum { WTE, WPE, H, LN_F };
-
 static tsr_tensor *gpt_forward(void *context, tsr_module *self, tsr_tensor *x)
 {
     const tsr_gpt_options *o = context;
@@ -121,8 +114,8 @@ static tsr_tensor *gpt_forward(void *context, tsr_module *self, tsr_tensor *x)
         return NULL;
     }
     tsr_tensor *places = module_own_parameter(self->children[WPE].module, 0);
-    tsr_tensor *y = tsr_add(child(self, WTE, x), tsr_narrow(places, 0, 0, tsr_size(x, 1)));
-    y = child(self, LN_F, child(self, H, tsr_dropout(y, o->dropout, self->training)));
+    tsr_tensor *y = tsr_add(gpt_child(self, WTE, x), tsr_narrow(places, 0, 0, tsr_size(x, 1)));
+    y = gpt_child(self, LN_F, gpt_child(self, H, tsr_dropout(y, o->dropout, self->training)));
     return tsr_linear(y, module_own_parameter(self->children[WTE].module, 0), NULL);
 }
 
@@ -159,10 +152,29 @@ tsr_module *tsr_gpt_create(tsr_device *device, const tsr_gpt_options *o)
     return parent("gpt", gpt_forward, o, (const char *const[]){"wte", "wpe", "h", "ln_f"}, parts, 4);
 }
 
+const tsr_gpt_options *gpt_options(const tsr_module *gpt, const char *what)
+{
+    if (gpt != NULL && gpt->forward == gpt_forward)
+        return gpt->context;
+    fail(TSR_INVALID_ARGUMENT, "%s: this is no module of tsr_gpt_create", what);
+    return NULL;
+}
+
+tsr_status tsr_gpt_describe(const tsr_module *gpt, tsr_gpt_options *options)
+{
+    const tsr_gpt_options *o = gpt_options(gpt, "tsr_gpt_describe");
+    if (o == NULL)
+        return TSR_INVALID_ARGUMENT;
+    if (options == NULL)
+        return fail(TSR_INVALID_ARGUMENT, "tsr_gpt_describe: nowhere to write to");
+    *options = *o;
+    return TSR_OK;
+}
+
 tsr_status tsr_gpt_checkpoint(tsr_module *gpt, const bool *recompute)
 {
-    if (gpt == NULL || gpt->forward != gpt_forward)
-        return fail(TSR_INVALID_ARGUMENT, "tsr_gpt_checkpoint: this is no module of tsr_gpt_create");
-    const tsr_gpt_options *o = gpt->context;
+    const tsr_gpt_options *o = gpt_options(gpt, "tsr_gpt_checkpoint");
+    if (o == NULL)
+        return TSR_INVALID_ARGUMENT;
     return tsr_sequential_checkpoint(gpt->children[H].module, recompute, (size_t)o->layers);
 }

@@ -29,7 +29,7 @@ typedef struct command {
     int (*run)(const void *settings, const char *subject);
 } command;
 
-extern const command command_bench, command_compare, command_devices, command_diff, command_train;
+extern const command command_bench, command_compare, command_devices, command_diff, command_generate, command_train;
 
 /* "tessera: …" on standard error. Returns EXIT_USAGE. */
 int complain(const char *format, ...) PRINTF_LIKE(1, 2);

@@ -10,8 +10,8 @@
 #include "terminal.h"
 #include "tessera/version.h"
 
-static const command *const commands[] = {&command_devices, &command_compare, &command_diff, &command_bench,
-                                          &command_train};
+static const command *const commands[] = {&command_devices, &command_compare, &command_diff,
+                                          &command_bench,   &command_train,   &command_generate};
 
 int complain(const char *format, ...)
 {

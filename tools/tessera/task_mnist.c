@@ -37,9 +37,3 @@ tsr_status task_open_mnist(task *t, const train_settings *settings)
     t->test = t->train == NULL ? NULL : tsr_mnist_open(settings->data, false);
     return t->test == NULL ? tsr_last_status() : TSR_OK;
 }
-
-void task_close(task *t)
-{
-    tsr_dataset_destroy(t->train);
-    tsr_dataset_destroy(t->test);
-}

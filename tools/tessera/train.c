@@ -18,29 +18,33 @@
 static const char *const optimizers[] = {"adam", "adamw", "sgd", NULL};
 static const char *const precisions[] = {"off", "f16", "bf16", NULL};
 static const char *const schedules[] = {"constant", "cosine", NULL};
-static const char *const subjects[] = {"mnist", NULL};
+static const char *const subjects[] = {"mnist", "gpt", NULL};
+static const char *const models[] = {"cnn", "mlp", "nano", "micro", "mini", "small", "gpt2", NULL};
 
 #define FIELD(name) offsetof(train_settings, name)
 static const option options[] = {
     {"model", "NAME", OPTION_CHOICE, FIELD(model),
-     "cnn (two convolutions, two linear layers) or mlp (784-512-512-10);\ncnn if not given", 0, 0, model_names},
+     "mnist: cnn (two convolutions, two linear layers) or mlp (784-512-512-10);\n"
+     "gpt: nano, micro, mini, small or gpt2 (124 million parameters)",
+     0, 0, models},
     {"device", "LIST", OPTION_TEXT, FIELD(devices),
      "one, several with commas, or all: cpu,opencl:0,vulkan; TESSERA_DEVICE or\ncpu if not given", 0, 0, NULL},
-    {"epochs", "N", OPTION_INT, FIELD(epochs), "passes over the training images; 1 if not given", 1, 1e6, NULL},
-    {"steps", "N", OPTION_INT, FIELD(steps), "so many steps in place of epochs", 1, 1e9, NULL},
-    {"batch", "N", OPTION_INT, FIELD(batch), "images of a step; 64 if not given", 1, 60000, NULL},
+    {"epochs", "N", OPTION_INT, FIELD(epochs), "passes over the training data; 1 for mnist", 1, 1e6, NULL},
+    {"steps", "N", OPTION_INT, FIELD(steps), "so many steps in place of epochs; 2000 for gpt", 1, 1e9, NULL},
+    {"batch", "N", OPTION_INT, FIELD(batch), "samples of a step; 64 if not given, 32 for gpt", 1, 60000, NULL},
     {"optimizer", "NAME", OPTION_CHOICE, FIELD(optimizer),
-     "adam, adamw (weight decay 0.01) or sgd (momentum 0.9); adam if not given", 0, 0, optimizers},
+     "adam, adamw (weight decay 0.01) or sgd (momentum 0.9); adam if not\ngiven, adamw for gpt", 0, 0, optimizers},
     {"lr", "X", OPTION_REAL, FIELD(lr), "learning rate; 0.001 if not given, 0.01 for sgd", 1e-12, 1e6, NULL},
     {"schedule", "NAME", OPTION_CHOICE, FIELD(schedule),
-     "of the learning rate: constant, or cosine (down to a tenth at the end);\nconstant if not given", 0, 0, schedules},
-    {"warmup", "N", OPTION_INT, FIELD(warmup), "steps in which the learning rate rises; 0 if not given", 0, 1e9, NULL},
+     "of the learning rate: constant, or cosine (down to a tenth at the end),\nwhich is gpt's", 0, 0, schedules},
+    {"warmup", "N", OPTION_INT, FIELD(warmup), "steps in which the learning rate rises; up to 100 for gpt", 0, 1e9,
+     NULL},
     {"weight-decay", "X", OPTION_REAL, FIELD(weight_decay), "in place of the optimizer's usual one", 0, 1e6, NULL},
     {"accumulate", "N", OPTION_INT, FIELD(accumulate),
      "batches whose gradients are added up for one step; 1 if not given", 1, 1e6, NULL},
-    {"clip", "X", OPTION_REAL, FIELD(clip), "scales gradients down to this norm, all of them together", 1e-12, 1e12,
-     NULL},
-    {"seed", "N", OPTION_SEED, FIELD(seed), "of the weights and the order of images; 0 if not given", 0, 0, NULL},
+    {"clip", "X", OPTION_REAL, FIELD(clip),
+     "scales gradients down to this norm, all of them together; 1 for gpt,\n0 is none", 0, 1e12, NULL},
+    {"seed", "N", OPTION_SEED, FIELD(seed), "of the weights and the order of samples; 0 if not given", 0, 0, NULL},
     {"budget", "SECONDS", OPTION_REAL, FIELD(budget), "a device that needs longer trains fewer steps", 0.1, 1e9, NULL},
     {"lockstep", "N", OPTION_INT, FIELD(lockstep),
      "in place of training: N steps in which every device starts from the\nfirst one's weights, each operator checked "
@@ -63,24 +67,26 @@ static const option options[] = {
     {"trace-steps", "LIST", OPTION_TEXT, FIELD(trace_steps), "which, from 0: 0,1,10-12; 0 if not given", 0, 0, NULL},
     {"trace-tensors", NULL, OPTION_FLAG, FIELD(trace_tensors), "whole tensors too, in FILE.<step>.safetensors", 0, 0,
      NULL},
-    {"data", "DIR", OPTION_TEXT, FIELD(data),
-     "the folder of the four MNIST files; the ones that ship with\ntessera if not given", 0, 0, NULL},
+    {"tokens", "WORD", OPTION_TEXT, FIELD(tokens),
+     "gpt: bytes; bpe:N, N tokens learnt from the text; or a folder with\nvocab.json and merges.txt; bytes if not "
+     "given",
+     0, 0, NULL},
+    {"context", "N", OPTION_INT, FIELD(context), "gpt: tokens that the model sees; 64 to 1024 by its size", 1, 1 << 20,
+     NULL},
+    {"dropout", "X", OPTION_REAL, FIELD(dropout), "gpt: share of values left out; 0 if not given", 0, 0.99, NULL},
+    {"data", "PATH", OPTION_TEXT, FIELD(data),
+     "mnist: the folder of its four files; gpt: a text file; what ships with\ntessera if not given", 0, 0, NULL},
     {"json", "FILE", OPTION_TEXT, FIELD(json), "results as JSON (docs/json.md); - for standard output", 0, 0, NULL},
 };
 
 static void set_defaults(void *settings)
 {
     train_settings *s = settings;
-    s->task = "mnist";
-    s->model = "cnn";
-    s->optimizer = "adam";
-    s->epochs = 1;
-    s->batch = 64;
     s->keep = 2;
     s->amp = "off";
-    s->schedule = "constant";
     s->accumulate = 1;
-    s->weight_decay = -1;
+    s->weight_decay = s->clip = -1;
+    s->warmup = -1;
     s->trace_steps = "0";
 }
 
@@ -256,7 +262,7 @@ static void warn_of_cache(const job *j)
 static int run_job(job *j)
 {
     const train_settings *s = j->settings;
-    if (task_open_mnist(&j->task, s) != TSR_OK)
+    if (task_open(&j->task, s) != TSR_OK)
         return complain("%s", tsr_last_error());
     const int status = open_devices(j);
     if (status != EXIT_DONE)
@@ -272,8 +278,10 @@ static int run_job(job *j)
 
 static int run(const void *settings, const char *subject)
 {
-    const train_settings *s = settings;
-    (void)subject; /* mnist is the only one so far */
+    train_settings settled = *(const train_settings *)settings;
+    const train_settings *s = &settled;
+    if (!train_settle(&settled, subject))
+        return EXIT_USAGE;
     if (!report_writable("json", s->json))
         return EXIT_USAGE;
     job *j = host_alloc_zeroed(1, sizeof *j);
@@ -294,8 +302,9 @@ static int run(const void *settings, const char *subject)
 const command command_train = {
     .name = "train",
     .summary = "trains a network on each device named, and compares them",
-    .synopsis = "mnist [options]",
-    .about = "Several devices train one after the other from the same weights, in the same order of images;\n"
+    .synopsis = "mnist|gpt [options]",
+    .about = "mnist learns handwritten digits; gpt learns to write like a text (tessera generate then does).\n"
+             "Several devices train one after the other from the same weights, in the same order of samples;\n"
              "a table then compares their losses, accuracy and speed. Ctrl-C ends after the step at hand.",
     .options = options,
     .option_count = COUNT_OF(options),

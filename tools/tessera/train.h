@@ -14,7 +14,8 @@
 #include "tessera/optim.h"
 
 typedef struct train_settings {
-    const char *task; /* "mnist" */
+    const char *task;   /* "mnist", "gpt" */
+    const char *tokens; /* of gpt: vocabulary_open's word */
     const char *model, *optimizer, *devices, *data, *json;
     const char *save, *resume; /* NULL: neither */
     const char *amp;           /* "off", "f16", "bf16" */
@@ -23,10 +24,12 @@ typedef struct train_settings {
     const char *trace_steps;
     bool trace_tensors;
     int64_t epochs, steps, batch, lockstep;
+    int64_t context;          /* of gpt; 0: the model's */
+    double dropout;           /* of gpt */
     int64_t accumulate;       /* batches of a step */
-    double clip;              /* largest norm of all gradients together; 0: any */
+    double clip;              /* largest norm of all gradients together; 0: any; below 0: left open */
     const char *schedule;     /* "constant", "cosine" */
-    int64_t warmup;           /* steps in which the rate rises */
+    int64_t warmup;           /* steps in which the rate rises; below 0: left open */
     int64_t workers;          /* threads that make batches ahead */
     int64_t save_every, keep; /* steps between two files, 0: one at the end; files kept */
     double weight_decay;      /* below 0: the optimizer's usual one */
@@ -79,6 +82,9 @@ enum { COMPARED_LOSSES = 10, SETTINGS_SIZE = 512 };
 /* Trains on `device` and tests; always fills `run`, whose `device` is set. */
 void train_on_device(const train_settings *settings, const task *what, tsr_device *device, train_run *run);
 void train_run_free(train_run *run);
+
+/* Fills in what depends on the task, named `subject`, and was left open. False, with the complaint printed, where options do not fit the task. */
+bool train_settle(train_settings *settings, const char *subject);
 
 /* What the settings mean. */
 tsr_optimizer *train_optimizer(const train_settings *settings, tsr_module *model);

@@ -30,6 +30,8 @@ void train_settings_text(const train_settings *s, char *line, size_t size)
     text t = {0};
     text_appendf(&t, "%s %s, batch %lld, %s %.17g, seed %llu", s->task, s->model, (long long)s->batch, s->optimizer,
                  train_learning_rate(s), (unsigned long long)s->seed);
+    if (s->tokens != NULL)
+        text_appendf(&t, ", %s, context %lld, dropout %.17g", s->tokens, (long long)s->context, s->dropout);
     if (train_amp_dtype(s) != TSR_F32)
         text_appendf(&t, ", amp %s", s->amp);
     if (s->accumulate > 1)

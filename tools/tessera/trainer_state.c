@@ -15,7 +15,9 @@ static tsr_training training_of(trainer *t, char *settings, size_t size)
                           .step = t->pace.arrived,
                           .settings = settings,
                           .losses = t->pace.values,
-                          .losses_capacity = (size_t)t->run->steps_planned};
+                          .losses_capacity = (size_t)t->run->steps_planned,
+                          .notes = t->task->notes,
+                          .note_count = t->task->note_count};
 }
 
 tsr_status trainer_save(trainer *t)
