@@ -1,5 +1,5 @@
 #!/bin/sh
-# Tests of the `tessera` command: cli_test.sh PART TESSERA JSON_CHECK, part usage, devices, compare, train, diff, bench or terminal.
+# Tests of the `tessera` command: cli_test.sh PART TESSERA JSON_CHECK, part usage, devices, compare, train, gpt, diff, bench or terminal.
 set -u
 part=$1 tessera=$2 json_check=$3
 work=$(mktemp -d "${TMPDIR:-/tmp}/tessera-cli-XXXXXX")
@@ -412,6 +412,93 @@ train() {
     [ $? -eq 2 ] || bad "TESSERA_DATA_DIR without mnist: not status 2"
 
     interrupt
+}
+
+# A language model: trained, saved, gone on with, and text from it.
+gpt() {
+    head -c 30000 "${TESSERA_SOURCE_DIR:-$(dirname "$0")/../..}/data/text/tinyshakespeare.txt" >"$work/text"
+    short="train gpt --data $work/text --context 16 --batch 8 --steps 30"
+    run 0 $short --save "$work/state" --json "$work/run.json"
+    says "gpt nano (0.098 million parameters) on text: 27000 tokens, context 16"
+    says "tokens/s"
+    says "test loss"
+    is task '"gpt"'
+    is schedule '"cosine"'
+    is clip 1.0
+    is warmup 3
+    is test_accuracy null
+    is test_tokens 2992
+    is driver_allocs_after_warmup 0
+    is host_syncs_per_step 0.0
+    # 256 tokens look alike at first: log 256 = 5.55.
+    awk -v a="$(value losses.0)" -v z="$(value losses.29)" 'BEGIN { exit !(a > 5.3 && a < 5.8 && z < a - 0.5) }' ||
+        bad "$what: losses from $(value losses.0) to $(value losses.29)"
+    all=$(value weights_sha256)
+
+    # Text: the same for a seed, another for another, and the likeliest always the same.
+    run 0 generate "$work/state" --length 50 --prompt "ROMEO:"
+    says "ROMEO:"
+    complains "50 tokens"
+    [ "$(wc -c <"$work/out")" -eq 57 ] || bad "$what: $(wc -c <"$work/out") bytes, not 6 + 50 + 1"
+    cp "$work/out" "$work/first"
+    run 0 generate "$work/state" --length 50 --prompt "ROMEO:"
+    cmp -s "$work/out" "$work/first" || bad "$what: another text from the same seed"
+    run 0 generate "$work/state" --length 50 --prompt "ROMEO:" --seed 1
+    cmp -s "$work/out" "$work/first" && bad "$what: the same text from another seed"
+    run 0 generate "$work/state" --length 20 --temperature 0
+    cp "$work/out" "$work/first"
+    run 0 generate "$work/state" --length 20 --top-k 1 --seed 5
+    cmp -s "$work/out" "$work/first" || bad "$what: the likeliest token is not the only one of one"
+
+    # Interrupted half-way by its end: the same weights as in one go. (The rate falls towards step 30 in both.)
+    run 0 $short --save "$work/parts" --save-every 10
+    cp "$work/parts.1" "$work/half"
+    run 0 $short --resume "$work/half" --json "$work/run.json"
+    is weights_sha256 "$all"
+    run 4 $short --resume "$work/half" --seed 3
+    says "another training"
+
+    # Four batches of 2 are a step of one batch of 8 in all but their order of addition.
+    run 0 $short --batch 2 --accumulate 4 --clip 0.5 --amp bf16 --dropout 0.1 --checkpoint-activations --json "$work/run.json"
+    says "batch 4 x 2"
+    is accumulate 4
+    is losses.# 30
+
+    # A vocabulary of its own, kept beside the model.
+    run 0 $short --tokens bpe:300 --save "$work/bpe"
+    [ -s "$work/bpe.tokens/vocab.json" ] && [ -s "$work/bpe.tokens/merges.txt" ] || bad "$what: no vocabulary was saved"
+    run 0 generate "$work/bpe" --length 10 --prompt "The "
+    says "The "
+    run 0 $short --tokens "$work/bpe.tokens" --save "$work/again"
+    run 0 generate "$work/again" --length 10
+    run 0 generate "$work/again" --length 10 --tokens "$work/bpe.tokens"
+
+    run 2 train gpt --model cnn
+    complains "nano"
+    run 2 train mnist --model nano
+    complains "cnn"
+    run 2 train mnist --tokens bytes
+    complains "gpt"
+    run 2 train gpt --tokens bpe:3 --data "$work/text"
+    complains "257"
+    run 2 train gpt --tokens "$work/nowhere"
+    complains "vocab.json"
+    run 2 train gpt --data "$work/nowhere"
+    complains "nowhere"
+    run 2 train gpt --data "$work/text" --context 20000
+    complains "text"
+    run 2 train gpt --lockstep 2
+    complains "mnist"
+    run 2 generate
+    complains "MODEL"
+    run 2 generate "$work/nowhere"
+    complains "nowhere"
+    run 2 generate "$work/text"
+    complains "text"
+    run 3 generate "$work/state" --device nonsense
+    run 2 generate "$work/state" --device all,cpu
+    run 2 generate "$work/bpe" --tokens bytes --prompt "é"
+    complains "256"
 }
 
 # Whether $work/out holds a string, given to printf.

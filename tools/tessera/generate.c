@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/error.h"
 #include "base/memory.h"
 #include "command.h"
 #include "device_list.h"
@@ -85,7 +86,13 @@ static tsr_status open_model(writer *w)
                            : vocabulary_of_model(s->file, tsr_safetensors_metadata(f, "gpt.tokens"), sizes.vocabulary);
         tsr_safetensors_close(f);
     }
-    return w->tokenizer == NULL ? tsr_last_status() : TSR_OK;
+    if (w->tokenizer == NULL)
+        return tsr_last_status();
+    const int64_t tokens = tsr_tokenizer_vocabulary(w->tokenizer);
+    if (tokens != sizes.vocabulary)
+        return fail(TSR_INVALID_ARGUMENT, "%s has %lld tokens, its vocabulary %lld: they do not belong together",
+                    s->file, (long long)sizes.vocabulary, (long long)tokens);
+    return TSR_OK;
 }
 
 static tsr_status open_prompt(writer *w)

@@ -119,7 +119,11 @@ static int open_devices(job *j)
 static void announce(const job *j, int64_t steps)
 {
     const train_settings *s = j->settings;
-    char length[64], subject[256], line[512];
+    char length[64], batch[64], subject[256], line[512];
+    if (s->accumulate > 1)
+        snprintf(batch, sizeof batch, "%lld x %lld", (long long)s->accumulate, (long long)s->batch);
+    else
+        snprintf(batch, sizeof batch, "%lld", (long long)s->batch);
     if (s->lockstep > 0)
         snprintf(length, sizeof length, "%lld steps in lock-step", (long long)s->lockstep);
     else if (s->steps > 0)
@@ -128,8 +132,8 @@ static void announce(const job *j, int64_t steps)
         snprintf(length, sizeof length, "%lld steps (%lld epoch%s)", (long long)steps, (long long)s->epochs,
                  s->epochs == 1 ? "" : "s");
     j->task.describe(&j->task, subject, sizeof subject);
-    snprintf(line, sizeof line, "%s, batch %lld, %s, %s %g, seed %llu", subject, (long long)s->batch, length,
-             s->optimizer, train_learning_rate(s), (unsigned long long)s->seed);
+    snprintf(line, sizeof line, "%s, batch %s, %s, %s %g, seed %llu", subject, batch, length, s->optimizer,
+             train_learning_rate(s), (unsigned long long)s->seed);
     print_wrapped(j->out, 0, 0, line);
 }
 
