@@ -27,7 +27,7 @@ static const char *const models[] = {"cnn", "mlp", "nano", "micro", "mini", "sma
 #define FIELD(name) offsetof(train_settings, name)
 static const option options[] = {
     {"model", "NAME", OPTION_CHOICE, FIELD(model),
-     "mnist: cnn (two convolutions, two linear layers) or mlp (784-512-512-10);\n"
+     "mnist: cnn (two convolutions, two linear layers), mlp (784-512-512-10);\n"
      "gpt: nano, micro, mini, small or gpt2 (124 million parameters)",
      0, 0, models},
     {"device", "LIST", OPTION_TEXT, FIELD(devices),
