@@ -153,12 +153,11 @@ static void test_temperature(void **state)
     int hits = 0;
     for (int i = 0; i < DRAWS; i++) {
         written w = {.most = 1};
-        require_ok(&r, tsr_gpt_generate(m, &prompt, 1,
-                                        &(tsr_generate_options){.length = 1,
-                                                                .temperature = temperature,
-                                                                .seed = (uint64_t)i,
-                                                                .take = take,
-                                                                .context = &w}));
+        require_ok(&r,
+                   tsr_gpt_generate(
+                       m, &prompt, 1,
+                       &(tsr_generate_options){
+                           .length = 1, .temperature = temperature, .seed = (uint64_t)i, .take = take, .context = &w}));
         hits += w.tokens[0] == best;
     }
     const double p = 1 / sum, deviation = sqrt(DRAWS * p * (1 - p));
@@ -305,9 +304,8 @@ static void test_load_heads_and_errors(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_greedy), cmocka_unit_test(test_draws),
-        cmocka_unit_test(test_temperature), cmocka_unit_test(test_wrong_calls),
-        cmocka_unit_test(test_load), cmocka_unit_test(test_load_heads_and_errors),
+        cmocka_unit_test(test_greedy),      cmocka_unit_test(test_draws), cmocka_unit_test(test_temperature),
+        cmocka_unit_test(test_wrong_calls), cmocka_unit_test(test_load),  cmocka_unit_test(test_load_heads_and_errors),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

@@ -537,7 +537,8 @@ views() {
         has "$tag" "$work/logs/new/"events*
     done
     [ "$(grep -ao train/loss "$work/logs/new/"events* | wc -l)" = 6 ] || bad "$what: not 6 losses logged"
-    has "mlp on MNIST: 60000 images, batch 8, 6 steps" "$work/plot.svg"
+    has "mlp on MNIST: 60000 images" "$work/plot.svg"
+    has "batch 8, 6 steps, adam 0.001, seed 0" "$work/plot.svg"
     has "% right" "$work/plot.svg"
     [ "$(tail -n 1 "$work/plot.svg")" = "</svg>" ] || bad "$what: the drawing has no end"
 

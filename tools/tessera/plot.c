@@ -7,7 +7,7 @@
 #include "base/checked.h"
 #include "svg.h"
 
-enum { WIDTH = 900, HEIGHT = 540, LEFT = 70, RIGHT = 24, TOP = 56, BOTTOM = 56, LEGEND_LINE = 20, LEGEND_TEXT = 12 };
+enum { WIDTH = 900, HEIGHT = 540, LEFT = 70, RIGHT = 24, TOP = 62, BOTTOM = 56, LEGEND_LINE = 20, LEGEND_TEXT = 12 };
 
 static const char ink[] = "#222222", faint[] = "#e4e4e4", grey[] = "#666666";
 
@@ -89,7 +89,7 @@ static void fit_axes(plot *p)
     p->y = axis_over(low, high, HEIGHT - BOTTOM, TOP, 6, false, true);
 }
 
-static void draw_axes(plot *p, const char *title)
+static void draw_axes(plot *p, const char *title, const char *settings)
 {
     svg *s = &p->drawing;
     char label[32];
@@ -110,7 +110,8 @@ static void draw_axes(plot *p, const char *title)
     svg_raw(s, "<g transform=\"translate(20 %.1f) rotate(-90)\">", (TOP + HEIGHT - BOTTOM) / 2.0);
     svg_text(s, 0, 0, 13, SVG_MIDDLE, ink, "loss");
     svg_raw(s, "</g>\n");
-    svg_text(s, LEFT, 30, 16, SVG_START, ink, "%s", title);
+    svg_text(s, LEFT, 26, 15, SVG_START, ink, "%s", title);
+    svg_text(s, LEFT, 44, 12, SVG_START, grey, "%s", settings);
 }
 
 /* ---- curves ---- */
@@ -159,6 +160,8 @@ static void draw_test(plot *p, const train_run *r, const char *colour)
 
 /* ---- who is who: in the upper right corner, which curves that fall leave free ---- */
 
+static const char legend_note[] = "thin: each step; thick: smoothed; ring: the test";
+
 static void legend_text(const train_run *r, char *line, size_t size)
 {
     char accuracy[48] = "", test[96] = "";
@@ -171,7 +174,7 @@ static void legend_text(const train_run *r, char *line, size_t size)
 
 static void draw_legend(plot *p)
 {
-    size_t shown = 0, longest = 0;
+    size_t shown = 0, longest = sizeof legend_note - 1;
     char line[256];
     for (size_t k = 0; k < p->count; k++)
         if (p->runs[k].steps > 0 && p->runs[k].losses != NULL) {
@@ -193,16 +196,15 @@ static void draw_legend(plot *p)
         svg_text(&p->drawing, left + 46, y, LEGEND_TEXT, SVG_START, ink, "%s", line);
         y += LEGEND_LINE;
     }
-    svg_text(&p->drawing, left + 46, y, LEGEND_TEXT, SVG_START, grey,
-             "thin: each step; thick: smoothed; ring: the test");
+    svg_text(&p->drawing, left + 46, y, LEGEND_TEXT, SVG_START, grey, "%s", legend_note);
 }
 
-tsr_status plot_losses(const char *path, const char *title, const train_run *runs, size_t count)
+tsr_status plot_losses(const char *path, const char *title, const char *settings, const train_run *runs, size_t count)
 {
     plot p = {.runs = runs, .count = count};
     fit_axes(&p);
     svg_begin(&p.drawing, WIDTH, HEIGHT, title);
-    draw_axes(&p, title);
+    draw_axes(&p, title, settings);
     for (size_t k = 0; k < count; k++)
         if (runs[k].losses != NULL)
             draw_raw(&p, &runs[k], colour_of(k));

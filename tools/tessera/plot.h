@@ -4,7 +4,8 @@
 
 #include "train.h"
 
-/* Each run that has losses: thin as they came, thick smoothed, and the test at the end. Runs without any are left out. */
-tsr_status plot_losses(const char *path, const char *title, const train_run *runs, size_t count);
+/* Each run that has losses: thin as they came, thick smoothed, and the test at the end. Runs without any are left out. `title` says what is learned,
+ * `settings` how, in smaller letters below. */
+tsr_status plot_losses(const char *path, const char *title, const char *settings, const train_run *runs, size_t count);
 
 #endif

@@ -126,20 +126,18 @@ static int open_devices(job *j)
 
 /* ---- the runs ----------------------------------------------------------------------------------------------------- */
 
-/* "cnn on MNIST: 60000 images, batch 64, 100 steps, adam 0.001, seed 0" */
-static void describe(const job *j, const char *length, char *line, size_t size)
+/* "batch 64, 100 steps, adam 0.001, seed 0" */
+static void describe_settings(const job *j, const char *length, char *line, size_t size)
 {
     const train_settings *s = j->settings;
-    char subject[256];
-    j->task.describe(&j->task, subject, sizeof subject);
-    snprintf(line, size, "%s, batch %lld, %s, %s %g, seed %llu", subject, (long long)s->batch, length, s->optimizer,
+    snprintf(line, size, "batch %lld, %s, %s %g, seed %llu", (long long)s->batch, length, s->optimizer,
              train_learning_rate(s), (unsigned long long)s->seed);
 }
 
 static void announce(const job *j, int64_t steps)
 {
     const train_settings *s = j->settings;
-    char length[64], line[512];
+    char length[64], subject[256], how[256], line[512];
     if (s->lockstep > 0)
         snprintf(length, sizeof length, "%lld steps in lock-step", (long long)s->lockstep);
     else if (s->steps > 0)
@@ -147,7 +145,9 @@ static void announce(const job *j, int64_t steps)
     else
         snprintf(length, sizeof length, "%lld steps (%lld epoch%s)", (long long)steps, (long long)s->epochs,
                  s->epochs == 1 ? "" : "s");
-    describe(j, length, line, sizeof line);
+    j->task.describe(&j->task, subject, sizeof subject);
+    describe_settings(j, length, how, sizeof how);
+    snprintf(line, sizeof line, "%s, %s", subject, how);
     print_wrapped(j->out, 0, 0, line);
 }
 
@@ -184,15 +184,16 @@ static bool write_json(const job *j)
 
 static bool write_plot(const job *j)
 {
-    char length[64], title[512];
+    char length[64], title[256], how[256];
     int64_t most = 0;
     if (j->settings->plot == NULL)
         return true;
     for (size_t i = 0; i < j->devices.count; i++)
         most = max_i64(most, j->runs[i].steps);
     snprintf(length, sizeof length, "%lld steps", (long long)most);
-    describe(j, length, title, sizeof title);
-    if (plot_losses(j->settings->plot, title, j->runs, j->devices.count) == TSR_OK)
+    j->task.describe(&j->task, title, sizeof title);
+    describe_settings(j, length, how, sizeof how);
+    if (plot_losses(j->settings->plot, title, how, j->runs, j->devices.count) == TSR_OK)
         return true;
     complain("--plot: %s", tsr_last_error());
     return false;
