@@ -21,7 +21,7 @@
 #include <stdint.h>
 
 typedef enum profile_kind {
-    PROFILE_OPERATOR,
+    PROFILE_OPERATOR, /* to PROFILE_MODULE: kernels launched in them have their name */
     PROFILE_BACKWARD, /* of an operator */
     PROFILE_MODULE,
     PROFILE_PHASE, /* load, forward, backward, optimizer, save, … */

@@ -254,7 +254,7 @@ void lane_before(hal_queue *queue, profile_kind kind, const char *what, uint64_t
                                    .queued = span == NULL ? 0 : clock_ns()};
     if (kind == PROFILE_KERNEL) {
         const char *key = profile_intern(what);
-        entry->event.name = span == NULL ? key : span->name;
+        entry->event.name = span != NULL && span->kind <= PROFILE_MODULE ? span->name : key;
         entry->event.detail = key;
         entry->event.backward = span != NULL && span->kind == PROFILE_BACKWARD;
     } else {

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Tests of the `tessera` command: cli_test.sh PART TESSERA JSON_CHECK, part usage, devices, compare, train, gpt, diff, bench or terminal.
+# Tests of the `tessera` command: cli_test.sh PART TESSERA JSON_CHECK, part usage, devices, compare, train, gpt, views, diff, bench or terminal.
 set -u
 part=$1 tessera=$2 json_check=$3
 work=$(mktemp -d "${TMPDIR:-/tmp}/tessera-cli-XXXXXX")
@@ -602,6 +602,55 @@ diff() {
     complains "--trace FILE"
     run 2 train mnist --trace "$work/x" --lockstep 1
     complains "on one device"
+}
+
+# has TEXT FILE: also in a binary one.
+has() {
+    grep -qaF -e "$1" "$2" || bad "$what: $2 lacks '$1'"
+}
+
+# What shows how a training went: a profile, curves for TensorBoard, a drawing.
+views() {
+    small="train mnist --model mlp --budget 5 --batch 8 --steps 6 --device cpu"
+    run 0 $small --workers 2 --profile "$work/profile" --profile-steps 2-3 --log-dir "$work/logs/new" --plot "$work/plot.svg"
+    is otherData.dropped_events 0 "$work/profile"
+    steps=$(grep -c '"name": "step"' "$work/profile")
+    [ "$steps" = 2 ] || bad "$what: $steps steps in the profile, not 2"
+    for span in '"load"' '"forward"' '"relu"' '"linear backward"' '"optimizer"' '"compute queue"'; do
+        has "\"name\": $span" "$work/profile"
+    done
+    [ "$(ls "$work/logs/new" | grep -c '^events.out.tfevents.')" = 1 ] || bad "$what: not one file of events"
+    for tag in brain.Event:2 train/loss train/learning_rate train/images_per_second memory/reserved_bytes test/loss test/accuracy; do
+        has "$tag" "$work/logs/new/"events*
+    done
+    [ "$(grep -ao train/loss "$work/logs/new/"events* | wc -l)" = 6 ] || bad "$what: not 6 losses logged"
+    has "mlp on MNIST: 60000 images" "$work/plot.svg"
+    has "batch 8, 6 steps, adam 0.001, seed 0" "$work/plot.svg"
+    has "% right" "$work/plot.svg"
+    [ "$(tail -n 1 "$work/plot.svg")" = "</svg>" ] || bad "$what: the drawing has no end"
+
+    # From the first step on: making the model too. The training is over before the steps are.
+    run 0 $small --steps 2 --workers 2 --profile "$work/profile"
+    has '"name": "allocate"' "$work/profile"
+    has '"name": "make batch"' "$work/profile"
+    has '"name": "argmax"' "$work/profile" # of the test
+
+    # A loss scale comes back from the device; what goes on logs only its own steps.
+    run 0 $small --steps 20 --amp f16 --log-dir "$work/scale" --save "$work/state"
+    has train/loss_scale "$work/scale/"events*
+    run 0 $small --steps 20 --amp f16 --log-dir "$work/scale" --resume "$work/state"
+    [ "$(cat "$work/scale/"events* | grep -ao "train/loss[^_]" | wc -l)" = 20 ] || bad "$what: not 20 losses logged"
+
+    run 2 $small --profile "$work/no/such/folder/x"
+    complains "--profile"
+    run 2 $small --profile "$work/x" --profile-steps 1,3
+    complains "one range"
+    run 2 $small --plot "$work"
+    complains "it is a folder"
+    run 2 $small --log-dir "$work/plot.svg/below"
+    complains "--log-dir"
+    run 2 $small --lockstep 1 --plot "$work/x"
+    complains "not for --lockstep"
 }
 
 # holds PATH LOW HIGH: a number between them.

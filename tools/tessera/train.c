@@ -5,11 +5,14 @@
 #include <string.h>
 
 #include "base/cache.h"
+#include "base/checked.h"
+#include "base/file.h"
 #include "base/memory.h"
 #include "command.h"
 #include "device_list.h"
 #include "lockstep.h"
 #include "models.h"
+#include "plot.h"
 #include "recorder.h"
 #include "report.h"
 #include "table.h"
@@ -24,7 +27,7 @@ static const char *const models[] = {"cnn", "mlp", "nano", "micro", "mini", "sma
 #define FIELD(name) offsetof(train_settings, name)
 static const option options[] = {
     {"model", "NAME", OPTION_CHOICE, FIELD(model),
-     "mnist: cnn (two convolutions, two linear layers) or mlp (784-512-512-10);\n"
+     "mnist: cnn (two convolutions, two linear layers), mlp (784-512-512-10);\n"
      "gpt: nano, micro, mini, small or gpt2 (124 million parameters)",
      0, 0, models},
     {"device", "LIST", OPTION_TEXT, FIELD(devices),
@@ -67,6 +70,11 @@ static const option options[] = {
     {"trace-steps", "LIST", OPTION_TEXT, FIELD(trace_steps), "which, from 0: 0,1,10-12; 0 if not given", 0, 0, NULL},
     {"trace-tensors", NULL, OPTION_FLAG, FIELD(trace_tensors), "whole tensors too, in FILE.<step>.safetensors", 0, 0,
      NULL},
+    {"profile", "FILE", OPTION_TEXT, FIELD(profile),
+     "a timeline of some steps, for ui.perfetto.dev (docs/profiling.md)", 0, 0, NULL},
+    {"profile-steps", "A-B", OPTION_TEXT, FIELD(profile_steps), "which, from 0; 0-19 if not given", 0, 0, NULL},
+    {"log-dir", "DIR", OPTION_TEXT, FIELD(log_dir), "curves for TensorBoard, in a new file there", 0, 0, NULL},
+    {"plot", "FILE", OPTION_TEXT, FIELD(plot), "the loss curves as a drawing (SVG)", 0, 0, NULL},
     {"tokens", "WORD", OPTION_TEXT, FIELD(tokens),
      "gpt: bytes; bpe:N, N tokens learnt from the text; or a folder with\nvocab.json and merges.txt; bytes if not "
      "given",
@@ -88,6 +96,7 @@ static void set_defaults(void *settings)
     s->weight_decay = s->clip = -1;
     s->warmup = -1;
     s->trace_steps = "0";
+    s->profile_steps = "0-19";
 }
 
 typedef struct job {
@@ -106,6 +115,7 @@ static int open_devices(job *j)
     for (size_t i = 0; i < l->count; i++) {
         train_run *r = &j->runs[i];
         r->task = &j->task;
+        r->one_of_several = l->count > 1;
         r->device = l->info[i];
         r->status = l->status[i];
         r->end = l->status[i] != TSR_OK ? TRAIN_FAILED : TRAIN_PENDING;
@@ -116,14 +126,21 @@ static int open_devices(job *j)
 
 /* ---- the runs ----------------------------------------------------------------------------------------------------- */
 
+/* "batch 64, 100 steps, adam 0.001, seed 0" */
+static void describe_settings(const job *j, const char *length, char *line, size_t size)
+{
+    const train_settings *s = j->settings;
+    char parts[32] = "";
+    if (s->accumulate > 1)
+        snprintf(parts, sizeof parts, "%lld x ", (long long)s->accumulate);
+    snprintf(line, size, "batch %s%lld, %s, %s %g, seed %llu", parts, (long long)s->batch, length, s->optimizer,
+             train_learning_rate(s), (unsigned long long)s->seed);
+}
+
 static void announce(const job *j, int64_t steps)
 {
     const train_settings *s = j->settings;
-    char length[64], batch[64], subject[256], line[512];
-    if (s->accumulate > 1)
-        snprintf(batch, sizeof batch, "%lld x %lld", (long long)s->accumulate, (long long)s->batch);
-    else
-        snprintf(batch, sizeof batch, "%lld", (long long)s->batch);
+    char length[64], subject[256], how[256], line[512];
     if (s->lockstep > 0)
         snprintf(length, sizeof length, "%lld steps in lock-step", (long long)s->lockstep);
     else if (s->steps > 0)
@@ -132,8 +149,8 @@ static void announce(const job *j, int64_t steps)
         snprintf(length, sizeof length, "%lld steps (%lld epoch%s)", (long long)steps, (long long)s->epochs,
                  s->epochs == 1 ? "" : "s");
     j->task.describe(&j->task, subject, sizeof subject);
-    snprintf(line, sizeof line, "%s, batch %s, %s, %s %g, seed %llu", subject, batch, length, s->optimizer,
-             train_learning_rate(s), (unsigned long long)s->seed);
+    describe_settings(j, length, how, sizeof how);
+    snprintf(line, sizeof line, "%s, %s", subject, how);
     print_wrapped(j->out, 0, 0, line);
 }
 
@@ -168,6 +185,23 @@ static bool write_json(const job *j)
     return ok;
 }
 
+static bool write_plot(const job *j)
+{
+    char length[64], title[256], how[256];
+    int64_t most = 0;
+    if (j->settings->plot == NULL)
+        return true;
+    for (size_t i = 0; i < j->devices.count; i++)
+        most = max_i64(most, j->runs[i].steps);
+    snprintf(length, sizeof length, "%lld steps", (long long)most);
+    j->task.describe(&j->task, title, sizeof title);
+    describe_settings(j, length, how, sizeof how);
+    if (plot_losses(j->settings->plot, title, how, j->runs, j->devices.count) == TSR_OK)
+        return true;
+    complain("--plot: %s", tsr_last_error());
+    return false;
+}
+
 static int exit_status(bool written, bool failed, bool agree)
 {
     return !written        ? EXIT_USAGE
@@ -179,15 +213,17 @@ static int exit_status(bool written, bool failed, bool agree)
 
 static int finish(job *j)
 {
-    bool failed = false;
+    bool failed = false, written = write_plot(j);
     const bool agree = train_compare(j->runs, j->devices.count);
-    for (size_t i = 0; i < j->devices.count; i++)
+    for (size_t i = 0; i < j->devices.count; i++) {
         failed = failed || j->runs[i].end == TRAIN_FAILED;
+        written = written && !j->runs[i].unwritten;
+    }
     if (j->devices.count > 1) {
         fputc('\n', j->out);
         report_table(j->runs, j->devices.count, j->out);
     }
-    return exit_status(write_json(j), failed, agree);
+    return exit_status(write_json(j) && written, failed, agree);
 }
 
 static int run_locked(job *j)
@@ -251,6 +287,24 @@ static bool check_files(const job *j)
     return false;
 }
 
+/* What shows how a training went. */
+static bool check_views(const job *j)
+{
+    const train_settings *s = j->settings;
+    step_list steps;
+    if (s->lockstep > 0 && (s->profile != NULL || s->log_dir != NULL || s->plot != NULL))
+        complain("--profile, --log-dir and --plot are for a training, not for --lockstep");
+    else if (s->profile != NULL && j->devices.count != 1)
+        complain("--profile is for a training on one device");
+    else if (step_list_parse(&steps, s->profile_steps) != TSR_OK || steps.count != 1)
+        complain("--profile-steps %s: one range is meant, such as 0-19", s->profile_steps);
+    else if (s->log_dir != NULL && file_make_dirs(s->log_dir) != TSR_OK)
+        complain("--log-dir: %s", tsr_last_error());
+    else
+        return report_writable("profile", s->profile) && report_writable("plot", s->plot);
+    return false;
+}
+
 /* No failure: the next start compiles again. The CPU device's kernels are in the library. */
 static void warn_of_cache(const job *j)
 {
@@ -271,7 +325,7 @@ static int run_job(job *j)
     const int status = open_devices(j);
     if (status != EXIT_DONE)
         return status;
-    if (!check_amp(s) || !check_files(j) || !check_trace(j))
+    if (!check_amp(s) || !check_files(j) || !check_trace(j) || !check_views(j))
         return EXIT_USAGE;
     warn_of_cache(j);
     if (s->lockstep > 0)

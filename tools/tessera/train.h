@@ -23,6 +23,8 @@ typedef struct train_settings {
     const char *trace;         /* file to record in; NULL: nothing is */
     const char *trace_steps;
     bool trace_tensors;
+    const char *profile, *profile_steps; /* file, and steps counted from where the run begins */
+    const char *log_dir, *plot;          /* NULL: none */
     int64_t epochs, steps, batch, lockstep;
     int64_t context;          /* of gpt; 0: the model's */
     double dropout;           /* of gpt */
@@ -53,6 +55,8 @@ typedef struct train_run {
     train_end end;
     tsr_status status;
     char error[512];
+    bool one_of_several; /* runs */
+    bool unwritten;      /* a profile that was asked for */
 
     int64_t steps_planned, steps;
     int64_t resumed_after; /* steps that an earlier run had done; 0: none */

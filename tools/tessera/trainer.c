@@ -11,6 +11,7 @@
 #include "tessera/autograd.h"
 #include "tessera/memory.h"
 #include "tessera/ops.h"
+#include "tessera/profile.h"
 
 enum { WARMUP_STEPS = 2 }; /* which allocate and compile; not counted in speed */
 
@@ -33,8 +34,10 @@ tsr_tensor *trainer_loss(const trainer *t, tsr_tensor *x, tsr_tensor *y, tsr_ten
 {
     if (tsr_autocast_begin(train_amp_dtype(t->settings)) != TSR_OK)
         return NULL;
+    tsr_profile_push("forward");
     tsr_tensor *found = tsr_forward(t->model, x);
     tsr_tensor *loss = t->task->loss(found, y);
+    tsr_profile_pop();
     tsr_autocast_end();
     if (logits != NULL)
         *logits = found;
@@ -108,18 +111,34 @@ static tsr_status step(trainer *t, tsr_tensor **loss)
         status = update(t);
     if (status == TSR_OK && t->recorder != NULL)
         status = recorder_end_step(t->recorder);
-    return status == TSR_OK ? pace_add(&t->pace, *loss) : status;
+    if (status == TSR_OK)
+        status = pace_add(&t->pace, *loss);
+    return status == TSR_OK && t->log != NULL ? train_log_step(t->log, t->pace.queued, tsr_optimizer_lr(t->optimizer))
+                                              : status;
 }
 
 static tsr_status scoped_step(trainer *t)
 {
     tsr_tensor *loss = NULL;
+    tsr_profile_push_number("step", t->pace.queued);
     tsr_status status = tsr_scope_begin();
     if (status == TSR_OK) {
         status = step(t, &loss);
         tsr_release(loss);
         tsr_scope_end();
     }
+    tsr_profile_pop();
+    return status;
+}
+
+/* Takes the losses that came, and logs them. */
+static tsr_status follow(trainer *t, bool to_the_end)
+{
+    tsr_status status = to_the_end ? pace_catch_up(&t->pace) : pace_follow(&t->pace);
+    if (status == TSR_OK && t->log != NULL)
+        status = train_log_losses(t->log, t->pace.values, t->pace.arrived);
+    if (status == TSR_OK && t->log != NULL && to_the_end)
+        status = train_log_steps_end(t->log);
     return status;
 }
 
@@ -184,9 +203,11 @@ static tsr_status train_steps(trainer *t)
     pace *p = &t->pace;
     tsr_status status = TSR_OK;
     while (status == TSR_OK && p->queued < p->total && !interrupted()) {
-        status = scoped_step(t);
+        status = trainer_profile_step(t);
         if (status == TSR_OK)
-            status = pace_follow(p);
+            status = scoped_step(t);
+        if (status == TSR_OK)
+            status = follow(t, false);
         if (status == TSR_OK && p->queued == t->first + WARMUP_STEPS)
             status = end_warmup(t);
         if (p->queued > t->first + WARMUP_STEPS) {
@@ -198,7 +219,7 @@ static tsr_status train_steps(trainer *t)
     }
     const tsr_device_counters last = tsr_device_counters_get(t->device);
     if (status == TSR_OK)
-        status = pace_catch_up(p);
+        status = follow(t, true);
     measure_steps(t, began, &last);
     if (status == TSR_OK && t->settings->save != NULL && (t->saved != p->arrived || p->arrived == 0))
         status = trainer_save(t); /* interrupted ones too */
@@ -217,6 +238,19 @@ static tsr_status prepare_recorder(trainer *t)
     t->recorder = recorder_create(&(recorder_settings){s->trace, s->trace_steps, s->trace_tensors, training}, t->device,
                                   t->model);
     return t->recorder == NULL ? tsr_last_status() : TSR_OK;
+}
+
+static tsr_status prepare_log(trainer *t)
+{
+    const train_log_settings settings = {.folder = t->settings->log_dir,
+                                         .one_of_several = t->run->one_of_several,
+                                         .unit = t->task->unit,
+                                         .units = t->pace.units,
+                                         .first = t->first};
+    if (settings.folder == NULL)
+        return TSR_OK;
+    t->log = train_log_create(&settings, t->device, t->scaler);
+    return t->log == NULL ? tsr_last_status() : TSR_OK;
 }
 
 static tsr_status prepare_model(trainer *t)
@@ -258,7 +292,9 @@ static tsr_status prepare(trainer *t)
         status = prepare_steps(t);
     if (status == TSR_OK)
         status = prepare_recorder(t);
-    return status == TSR_OK && t->settings->resume != NULL ? trainer_resume(t) : status;
+    if (status == TSR_OK && t->settings->resume != NULL)
+        status = trainer_resume(t);
+    return status == TSR_OK ? prepare_log(t) : status;
 }
 
 static tsr_status measure_memory(trainer *t)
@@ -313,6 +349,8 @@ static tsr_status train_and_test(trainer *t)
         status = weights_hash(t->model, t->run->weights_sha256);
     if (status == TSR_OK && !interrupted())
         status = trainer_test(t);
+    if (status == TSR_OK && t->log != NULL && t->run->test_samples > 0)
+        status = train_log_test(t->log, t->run->test_loss, t->run->test_accuracy);
     return status;
 }
 
@@ -325,13 +363,17 @@ void train_on_device(const train_settings *settings, const task *what, tsr_devic
     progress_begin(&t.bar, run->device.id, rate);
     run->task = what;
     run->test_accuracy = NAN;
-    run->status = train_and_test(&t);
+    run->status = trainer_profile_begin(&t);
+    if (run->status == TSR_OK)
+        run->status = train_and_test(&t);
+    trainer_profile_end(&t);
     progress_end(&t.bar);
     run->end = run->status != TSR_OK ? TRAIN_FAILED : interrupted() ? TRAIN_INTERRUPTED : TRAIN_DONE;
     if (run->status != TSR_OK)
         snprintf(run->error, sizeof run->error, "%s", tsr_last_error());
     pace_close(&t.pace);
     recorder_destroy(t.recorder);
+    train_log_destroy(t.log);
     tsr_batches_destroy(t.batches);
     tsr_schedule_destroy(t.schedule);
     tsr_grad_scaler_destroy(t.scaler);

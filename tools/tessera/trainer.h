@@ -8,6 +8,7 @@
 #include "task.h"
 #include "tessera/amp.h"
 #include "tessera/optim.h"
+#include "train_log.h"
 
 typedef struct trainer {
     const train_settings *settings;
@@ -20,6 +21,8 @@ typedef struct trainer {
     tsr_grad_scaler *scaler; /* of f16; NULL without */
     tsr_batches *batches;
     recorder *recorder; /* NULL: nothing is recorded */
+    train_log *log;     /* NULL: nothing is logged */
+    bool profiling;     /* a profile of this training is under way */
     progress bar;
     pace pace;
     uint64_t epoch;
@@ -43,6 +46,12 @@ tsr_status trainer_save(trainer *t);
 bool trainer_save_due(const trainer *t);
 /* Goes on from a saved state. A file that cannot be read does not end the training where one before it can. */
 tsr_status trainer_resume(trainer *t);
+
+/* --profile: before the first step; before each step, where it begins or ends; and at the end, where it was not over yet. A file that cannot be
+ * written does not end the training. */
+tsr_status trainer_profile_begin(trainer *t);
+tsr_status trainer_profile_step(trainer *t);
+void trainer_profile_end(trainer *t);
 
 /* The model on the test set. */
 tsr_status trainer_test(trainer *t);
