@@ -183,7 +183,7 @@ static void test_depths(void **state)
 
 /* ---- what a check finds ---- */
 
-static void check_one(const char *name, const char *fault, check_result *forward, check_result *backward)
+static void check_one(const char *name, const char *planted, check_result *forward, check_result *backward)
 {
     static sample_list list;
     const operator_row *row = operator_find(name);
@@ -192,8 +192,8 @@ static void check_one(const char *name, const char *fault, check_result *forward
     expectation e = {0};
     device_values first = {{NULL}}, first_back = {{NULL}};
     assert_true(row != NULL && cpu != NULL && t != NULL);
-    if (fault != NULL)
-        setenv("TESSERA_COMPARE_FAULT", fault, 1);
+    if (planted != NULL)
+        setenv("TESSERA_COMPARE_FAULT", planted, 1);
     samples_of(row, TSR_F32, &list);
     assert_true(expectation_make(&e, t, row, &list.samples[0], 0, TSR_F32, 0));
     unsetenv("TESSERA_COMPARE_FAULT");
