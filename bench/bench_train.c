@@ -3,6 +3,7 @@
  *
  * The floor is arithmetic: about 17 MFLOP an image, forward and backward. */
 #include "bench.h"
+#include "networks.h"
 #include "pytorch.h"
 
 #include "base/thread.h"
@@ -19,16 +20,6 @@ typedef struct side {
     int steps; /* of a block */
     double rate[ROUNDS];
 } side;
-
-static tsr_module *network(tsr_device *d)
-{
-    const tsr_conv2d_options pad = {.padding = {2, 2}};
-    const tsr_pool2d_options two = {.kernel = {2, 2}};
-    return TSR_SEQUENTIAL(tsr_conv2d_create(d, 1, 16, 5, 5, &pad, true), tsr_relu_create(), tsr_max_pool2d_create(&two),
-                          tsr_conv2d_create(d, 16, 32, 5, 5, &pad, true), tsr_relu_create(),
-                          tsr_max_pool2d_create(&two), tsr_flatten_create(1), tsr_linear_create(d, 1568, 128, true),
-                          tsr_relu_create(), tsr_linear_create(d, 128, 10, true));
-}
 
 static bool train(side *s, int steps)
 {
@@ -50,7 +41,7 @@ static bool side_open(side *s, tsr_device *d)
 {
     s->device = d;
     snprintf(s->name, sizeof s->name, "%s", tsr_device_id(d));
-    s->model = network(d);
+    s->model = mnist_network(d);
     s->optimizer = tsr_adam_for(s->model, &(tsr_adam_options){.lr = 1e-3});
     int64_t labels[BATCH];
     for (int i = 0; i < 8; i++) {
