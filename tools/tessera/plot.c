@@ -182,7 +182,7 @@ static void draw_legend(plot *p)
             longest = max_size(longest, strlen(line));
             shown++;
         }
-    const double width = 6.2 * (double)longest + 60, left = WIDTH - RIGHT - 8 - width;
+    const double width = 6.4 * (double)longest + 64, left = WIDTH - RIGHT - 8 - width;
     svg_raw(&p->drawing,
             "<rect x=\"%.1f\" y=\"%d\" width=\"%.1f\" height=\"%zu\" fill=\"#ffffff\" fill-opacity=\"0.85\" "
             "stroke=\"%s\"/>\n",

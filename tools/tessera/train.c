@@ -140,7 +140,7 @@ static void describe_settings(const job *j, const char *length, char *line, size
 static void announce(const job *j, int64_t steps)
 {
     const train_settings *s = j->settings;
-    char length[64], subject[256], how[256], line[520];
+    char length[64], subject[256], how[256], line[sizeof subject + sizeof how + 2];
     if (s->lockstep > 0)
         snprintf(length, sizeof length, "%lld steps in lock-step", (long long)s->lockstep);
     else if (s->steps > 0)
