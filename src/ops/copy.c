@@ -12,9 +12,10 @@
 #include "tessera/ops.h"
 
 enum {
-    OUTER_DIMS = 4,  /* that the kernel walks; more are walked here */
-    SHORT_ROW = 32,  /* below it, elements find their own places */
-    ROW_SPAN = 4096, /* elements of a work-group */
+    OUTER_DIMS = 4,        /* that the kernel walks; more are walked here */
+    SHORT_ROW = 32,        /* below it, elements find their own places; … */
+    SHORT_ROW_ALONE = 512, /* … a work-group of one takes several rows below this */
+    ROW_SPAN = 4096,       /* elements of a work-group */
     GROUP_ELEMENTS = 1024
 };
 
@@ -71,11 +72,14 @@ static bool launch_copy(tsr_device *device, const copy_plan *c, int first, tsr_d
             p.y4 = sy;
         }
     }
-    if (cols < SHORT_ROW && rows > 1 && rows <= INT32_MAX / cols && x.length <= UINT32_MAX && y.length <= UINT32_MAX) {
+    const bool alone = device_variant(device) == HAL_CLASS_CPU;
+    if (cols < (alone ? SHORT_ROW_ALONE : SHORT_ROW) && rows > 1 && rows <= INT32_MAX / cols &&
+        x.length <= UINT32_MAX && y.length <= UINT32_MAX) {
         const fast_div f = divisor(cols);
-        const uint32_t by_elements[] = {(uint32_t)(rows * cols), GROUP_ELEMENTS, (uint32_t)cols, f.mul, f.shift};
+        const int64_t group = alone ? GROUP_ELEMENTS / cols * cols : GROUP_ELEMENTS; /* alone: whole rows */
+        const uint32_t by_elements[] = {(uint32_t)(rows * cols), (uint32_t)group, (uint32_t)cols, f.mul, f.shift};
         memcpy(p.a, by_elements, sizeof p.a);
-        const grid g = {(uint32_t)((rows * cols + GROUP_ELEMENTS - 1) / GROUP_ELEMENTS), 1, 1};
+        const grid g = {(uint32_t)((rows * cols + group - 1) / group), 1, 1};
         return LAUNCH(device, key_of2("copy_elements", tx, ty), g, &p, x, y);
     }
     const int64_t spans = (cols + ROW_SPAN - 1) / ROW_SPAN;
