@@ -13,6 +13,11 @@
 #define MEDIUM_SEGMENT ((size_t)20 << 20)
 #define LARGE_ROUND    ((size_t)2 << 20)
 
+/* Reserved beyond the most that was ever in use: an eighth before idle segments make room for a new one, and a quarter at most, which the release
+ * of a block brings it back to (docs/memory.md). */
+#define SPARE_LEAST ((uint64_t)24 << 20)
+#define SPARE_MOST  ((uint64_t)32 << 20)
+
 fault allocator_fault = FAULT_INIT;
 
 /* ---- queues ---------------------------------------------------------------------------------------------------- */
@@ -134,6 +139,19 @@ static size_t trim(allocator *a)
     return freed;
 }
 
+/* How much may be reserved: the high water of what is in use, as if `more` were taken too, and 1 / part of it. */
+static uint64_t reserve_limit(const allocator *a, size_t more, unsigned part, uint64_t least)
+{
+    const uint64_t used = a->stats.allocated + more;
+    const uint64_t high = used > a->high_water ? used : a->high_water;
+    return high + (high / part > least ? high / part : least);
+}
+
+static bool is_spare(const allocator *a, size_t more)
+{
+    return a->stats.reserved + more <= reserve_limit(a, more, 8, SPARE_LEAST);
+}
+
 /* The smallest idle segment that would make room for `size`. */
 static bool release_one(allocator *a, size_t size)
 {
@@ -175,16 +193,49 @@ static tsr_status fail_no_room(const allocator *a, size_t size, const allocator_
         mib(before->allocated), mib(before->reserved - before->allocated), mib(largest), reason);
 }
 
+/* What the driver was given back counts as free only when queued work no longer needs it. */
+static void sync_queues(allocator *a)
+{
+    for (int s = 0; s < ALLOCATOR_MAX_QUEUES; s++) {
+        if (a->slots[s].queue != NULL)
+            hal_queue_sync(a->slots[s].queue);
+    }
+}
+
+static segment *largest_idle(const allocator *a)
+{
+    segment *best = NULL;
+    for (segment *seg = a->segments; seg != NULL; seg = seg->next) {
+        if ((best == NULL || seg->size > best->size) && is_idle(seg))
+            best = seg;
+    }
+    return best;
+}
+
+/* Before a new segment of `size` bytes: idle ones, of which none was large enough, go as far as that leaves too much reserved. The largest go first:
+ * the rest, which fits more requests, stays. */
+static void make_room(allocator *a, size_t size)
+{
+    segment *idle;
+    if (is_spare(a, size) || (idle = largest_idle(a)) == NULL)
+        return;
+    sync_queues(a);
+    for (; idle != NULL && !is_spare(a, size); idle = largest_idle(a))
+        release_segment(a, idle);
+}
+
 /* One buffer of `wanted` bytes, or of at least `least`, giving cached memory back step by step where the driver has no more. */
 static tsr_status driver_alloc(allocator *a, size_t wanted, size_t least, hal_buffer **buffer, size_t *size)
 {
+    const allocator_statistics before = a->stats;
+    const size_t largest = blocks_largest_free(a);
+    if (least > SMALL_MOST)
+        make_room(a, wanted);
     *size = wanted;
     tsr_status status = ask_driver(a, wanted, buffer);
     if (status != TSR_OUT_OF_DEVICE_MEMORY)
         return status;
 
-    const allocator_statistics before = a->stats;
-    const size_t largest = blocks_largest_free(a);
     if (release_one(a, wanted)) {
         status = ask_driver(a, wanted, buffer);
         if (status != TSR_OUT_OF_DEVICE_MEMORY)
@@ -192,10 +243,7 @@ static tsr_status driver_alloc(allocator *a, size_t wanted, size_t least, hal_bu
     }
 
     /* What was freed while in use comes back when the work is done. */
-    for (int s = 0; s < ALLOCATOR_MAX_QUEUES; s++) {
-        if (a->slots[s].queue != NULL)
-            hal_queue_sync(a->slots[s].queue);
-    }
+    sync_queues(a);
     trim(a);
     status = ask_driver(a, wanted, buffer);
     if (status == TSR_OUT_OF_DEVICE_MEMORY && least < wanted) {
@@ -207,7 +255,9 @@ static tsr_status driver_alloc(allocator *a, size_t wanted, size_t least, hal_bu
 
 static size_t segment_size(const allocator *a, size_t size)
 {
-    size_t wanted = size <= SMALL_MOST ? SMALL_SEGMENT : MEDIUM_SEGMENT;
+    size_t wanted = SMALL_SEGMENT;
+    if (size > SMALL_MOST) /* so many of them as fit: equal ones leave nothing over */
+        wanted = (MEDIUM_SEGMENT / max_size(size, 1) * size + LARGE_ROUND - 1) / LARGE_ROUND * LARGE_ROUND;
     if (size >= MEDIUM_MOST && !align_up_size(size, LARGE_ROUND, &wanted))
         wanted = size;
     const uint64_t most = a->device->info.max_buffer_bytes;
@@ -294,6 +344,8 @@ static tsr_status alloc_locked(allocator *a, hal_queue *queue, size_t size, bloc
     }
     a->stats.requests++;
     block *b = find_cached(a, size <= SMALL_MOST ? 0 : 1, size, slot);
+    if (b == NULL && size <= SMALL_MOST && !is_spare(a, SMALL_SEGMENT))
+        b = find_cached(a, 1, size, slot);
     if (b != NULL) {
         a->stats.cache_hits++;
         bin_remove(a, b);
@@ -311,6 +363,8 @@ static tsr_status alloc_locked(allocator *a, hal_queue *queue, size_t size, bloc
     a->stats.allocated += b->view.size;
     if (a->stats.allocated > a->stats.peak_allocated)
         a->stats.peak_allocated = a->stats.allocated;
+    if (a->stats.allocated > a->high_water)
+        a->high_water = a->stats.allocated;
     *out = b;
     return TSR_OK;
 }
@@ -356,7 +410,10 @@ void allocator_free(allocator *a, memory_block *view)
             mark(a, s);
     }
     b->queues = 0;
+    segment *seg = b->segment;
     block_give_back(a, b);
+    if (a->stats.reserved > reserve_limit(a, 0, 4, SPARE_MOST) && is_idle(seg))
+        release_segment(a, seg);
     mutex_unlock(&a->lock);
     error_restore(&before);
 }
@@ -407,6 +464,7 @@ void allocator_trim(allocator *a)
 {
     mutex_lock(&a->lock);
     trim(a);
+    a->high_water = a->stats.allocated;
     mutex_unlock(&a->lock);
 }
 

@@ -1,8 +1,9 @@
 /* The caching allocator above the HAL: pieces of large driver buffers, kept for reuse.
  *
  * Requests are rounded up to 512 bytes and served from segments, each one driver buffer: requests up to 1 MiB from segments of
- * 2 MiB, up to 10 MiB from segments of 20 MiB, larger ones from a segment of their own, rounded up to 2 MiB (the sizes are
- * PyTorch's). The best fit is split, and neighbours merge again when both are free.
+ * 2 MiB, up to 10 MiB from segments of about 20 MiB, larger ones from a segment of their own, rounded up to 2 MiB (the sizes are
+ * PyTorch's). The best fit is split, and neighbours merge again when both are free. Segments without a used block go back to the driver where
+ * more than a share beyond the high water of what is in use would be reserved (docs/memory.md).
  *
  * Queues. A block may be handed out again at once on the queue that used it last: that queue executes in order. Any
  * other queue gets it only when an event behind the last use is done. A block that a second queue uses is told so with

@@ -115,7 +115,7 @@ void blocks_merge_all(allocator *a)
 void block_split(allocator *a, block *b, size_t size)
 {
     const size_t rest = b->view.size - size;
-    if (rest < BLOCK_ROUND || (b->segment->pool == 1 && rest <= SMALL_MOST))
+    if (rest < BLOCK_ROUND || (b->segment->pool == 1 && size > SMALL_MOST && rest <= SMALL_MOST))
         return;
     block *tail = host_alloc(sizeof *tail);
     if (tail == NULL)

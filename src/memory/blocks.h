@@ -58,6 +58,7 @@ struct allocator {
     segment *segments;
     block *bins[POOL_COUNT][BIN_COUNT];
     allocator_statistics stats; /* without largest_free */
+    uint64_t high_water;        /* of stats.allocated since the last trim */
 };
 
 /* Enters and leaves the bin of its size: exactly the free blocks are in bins, but for one in hand. */
