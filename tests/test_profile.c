@@ -137,7 +137,9 @@ static void read_trace(const char *path)
     for (int i = 0; i < trace.track_count; i++)
         check_nesting(i);
     for (int i = 0; i < trace.span_count; i++)
-        assert_true(trace.spans[i].ended <= trace.ended + rounding);
+        if (trace.spans[i].ended > trace.ended + rounding)
+            fail_msg("%s of %s ends at %.3f us, the profile at %.3f", trace.spans[i].name,
+                     trace.tracks[trace.spans[i].track].name, trace.spans[i].ended, trace.ended);
     assert_int_equal(trace.span_count + trace.counters, trace.events);
 }
 
