@@ -2,6 +2,7 @@
  * and every queue has a track; a profile that is full, ends twice, or cannot be written. */
 #include "tests/op_reference.h"
 
+#include "base/clock.h"
 #include "base/memory.h"
 #include "base/profile.h"
 #include "base/thread.h"
@@ -10,6 +11,7 @@
 
 #include <jansson.h>
 #include <pthread.h>
+#include <time.h>
 
 enum { TRACKS = 32, SPANS = 20000, HIDDEN = 16, BATCH = 8, BATCHES = 6, WORKERS = 3 };
 
@@ -137,7 +139,9 @@ static void read_trace(const char *path)
     for (int i = 0; i < trace.track_count; i++)
         check_nesting(i);
     for (int i = 0; i < trace.span_count; i++)
-        assert_true(trace.spans[i].ended <= trace.ended + rounding);
+        if (trace.spans[i].ended > trace.ended + rounding)
+            fail_msg("%s of %s ends at %.3f us, the profile at %.3f", trace.spans[i].name,
+                     trace.tracks[trace.spans[i].track].name, trace.spans[i].ended, trace.ended);
     assert_int_equal(trace.span_count + trace.counters, trace.events);
 }
 
@@ -421,6 +425,41 @@ static void devices_that_end(void **state)
     assert_int_equal(tracks_named("cpu:0", "compute queue (its driver gives no times)"), 1);
 }
 
+/* A device's clock that begins elsewhere and is sure to within 10 us at both ends keeps its distance; one that runs 1 % faster is put on a line. */
+static void clocks(void **state)
+{
+    (void)state;
+    const char *path = path_in_folder("clocks.json");
+    for (int drifts = 0; drifts < 2; drifts++) {
+        assert_int_equal(tsr_profile_begin(NULL), TSR_OK);
+        tsr_profile_push("around");
+        const uint64_t began = clock_ns(), at = 500, late = drifts ? 1010000000 : 1000000000;
+        profile_track *made = profile_track_create("device", "queue");
+        assert_non_null(made);
+        profile_track_add(made, &(profile_event){.name = "kernel",
+                                                 .began = at + late / 2,
+                                                 .lasted = late / 4,
+                                                 .number = PROFILE_NO_NUMBER,
+                                                 .kind = PROFILE_KERNEL});
+        /* The second reading is 6 us off, which is within what both say of themselves. */
+        profile_track_place(made, &(profile_clock){.at = at, .host = began, .error = 10000},
+                            &(profile_clock){.at = at + late, .host = began + 1000006000, .error = 10000});
+        struct timespec second = {.tv_sec = 1, .tv_nsec = 10000000};
+        nanosleep(&second, NULL); /* so that the kernel lies in the profile */
+        assert_int_equal(tsr_profile_end(path), TSR_OK);
+        read_trace(path);
+        const span *kernel = must_find("kernel", "kernel", NULL), *around = must_find("user", "around", NULL);
+        const double offset = kernel->began - around->began, length = kernel->ended - kernel->began;
+        if (drifts) { /* 1.01 s of the device are 1.000006 s of the host */
+            assert_true(fabs(length - 250001.5) < 0.01);
+            assert_true(offset >= 500003 - 0.01 && offset < 500003 + 1000);
+        } else { /* half of the 6 us are the second reading's, half the first one's: the distance that suits both best */
+            assert_true(fabs(length - 250000) < 0.01);
+            assert_true(offset >= 500003 - 0.01 && offset < 500003 + 1000);
+        }
+    }
+}
+
 /* ---- many threads ---- */
 
 static atomic_bool ends;
@@ -476,6 +515,7 @@ int main(void)
         cmocka_unit_test(a_file_that_cannot_be),
         cmocka_unit_test(no_memory),
         cmocka_unit_test(devices_that_end),
+        cmocka_unit_test(clocks),
         cmocka_unit_test(threads_and_profiles),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);

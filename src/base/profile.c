@@ -357,6 +357,10 @@ static void forget(void)
 tsr_status profile_write(const char *path)
 {
     mutex_lock(&store.lock);
+    for (profile_thread *t = store.data.threads; t != NULL; t = t->next) { /* who was recording has done so then */
+        mutex_lock(&t->lock);
+        mutex_unlock(&t->lock);
+    }
     store.data.ended = clock_ns();
     store.data.numbers = profile_numbers_get();
     const tsr_status status = path == NULL ? TSR_OK : profile_write_trace(&store.data, path);
