@@ -262,7 +262,8 @@ static void survives_want_of_memory(void **state)
         assert_int_equal(host_live_allocations(), before);
         failures++;
     }
-    assert_int_equal(failures, 6); /* itself, the order, the loader and its slot, room for inputs and for targets */
+    assert_true(failures >=
+                55); /* itself, the order, the loader, the uploader, its events, and an event for each of 49 slots */
     tsr_dataset_destroy(d);
 }
 

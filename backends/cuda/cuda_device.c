@@ -105,6 +105,7 @@ tsr_status cuda_info(uint32_t index, hal_device_info *info)
     info->subgroup_size = (uint32_t)attribute(api, device, CU_ATTRIBUTE_WARP_SIZE);
     info->compute_units = (uint32_t)attribute(api, device, CU_ATTRIBUTE_MULTIPROCESSOR_COUNT);
     info->unified_memory = attribute(api, device, CU_ATTRIBUTE_INTEGRATED) != 0;
+    info->copies_apart = true;
     nvrtc_version(&nvrtc_major, &nvrtc_minor);
     snprintf(info->notes, sizeof info->notes, "compute capability %d.%d; NVRTC %d.%d%s",
              attribute(api, device, CU_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR),

@@ -91,6 +91,7 @@ static void describe(const opencl_found *found, hal_device_info *info)
     info->shared_bytes = (uint32_t)opencl_device_number(device, CL_DEVICE_LOCAL_MEM_SIZE);
     info->compute_units = (uint32_t)opencl_device_number(device, CL_DEVICE_MAX_COMPUTE_UNITS);
     info->unified_memory = opencl_device_number(device, CL_DEVICE_HOST_UNIFIED_MEMORY) != 0;
+    info->copies_apart = true; /* queues are the driver's to run side by side */
     info->subgroup_size = subgroup_size(device);
     note_target(device, info->notes, sizeof info->notes);
 }

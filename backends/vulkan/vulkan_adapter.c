@@ -351,6 +351,7 @@ void vulkan_adapter_info(const vulkan_adapter *a, hal_device_info *info)
         .subgroup_size = a->properties11.subgroupSize,
         .compute_units = a->compute_units,
         .unified_memory = shares_memory(a),
+        .copies_apart = a->copy_family != a->compute_family || a->families[a->compute_family].queueCount > 1,
     };
     if (a->features11.storageBuffer16BitAccess)
         info->features |= HAL_FEATURE_STORAGE_16;

@@ -1,4 +1,4 @@
-/* Batches: the order of an epoch and the upload; data/loader.c makes them on the host. */
+/* Batches: the order of an epoch; data/loader.c makes them on the host, data/uploader.c brings them to the device. */
 #include <stdint.h>
 #include <string.h>
 
@@ -9,6 +9,7 @@
 #include "base/profile.h"
 #include "data/dataset.h"
 #include "data/loader.h"
+#include "data/uploader.h"
 #include "tensor/device.h"
 
 struct tsr_batches {
@@ -19,6 +20,7 @@ struct tsr_batches {
     uint64_t epoch;
     int64_t next; /* place in the order */
     loader *loader;
+    uploader *uploader;
 };
 
 /* Fisher and Yates 1938, in Durstenfeld's form, from the stream of this seed and epoch. The order before does not matter. */
@@ -47,6 +49,7 @@ static int64_t samples_given(const tsr_batches *b)
 
 static void go_to(tsr_batches *b, uint64_t epoch, int64_t sample)
 {
+    uploader_forget(b->uploader);
     loader_pause(b->loader);
     set_order(b, epoch);
     b->next = sample;
@@ -74,9 +77,13 @@ tsr_batches *tsr_batches_create(tsr_dataset *dataset, tsr_device *device, const 
     b->options = *options;
     b->device = device_retain(device);
     b->order = options->shuffle ? host_realloc_array(NULL, (size_t)dataset->source.count, sizeof *b->order) : NULL;
-    if (b->order != NULL || !options->shuffle)
-        b->loader = loader_create(dataset, options->batch, options->workers, options->prefetch);
-    if (b->loader == NULL) {
+    hal_queue *queue = b->order == NULL && options->shuffle ? NULL : device_copy_queue(device);
+    if (queue != NULL)
+        b->loader = loader_create(dataset, device_pinned(device), queue,
+                                  &(loader_options){options->batch, options->workers, options->prefetch});
+    if (b->loader != NULL)
+        b->uploader = uploader_create(dataset, device, b->loader, min_i64(options->batch, dataset->source.count));
+    if (b->uploader == NULL) {
         tsr_batches_destroy(b);
         return NULL;
     }
@@ -88,6 +95,7 @@ void tsr_batches_destroy(tsr_batches *b)
 {
     if (b == NULL)
         return;
+    uploader_destroy(b->uploader);
     loader_destroy(b->loader);
     tsr_device_close(b->device);
     host_free(b->order);
@@ -119,42 +127,15 @@ tsr_status tsr_batches_seek(tsr_batches *b, uint64_t epoch, int64_t sample)
     return TSR_OK;
 }
 
-static tsr_tensor *upload(const tsr_batches *b, tsr_dtype dtype, int rank, const int64_t *shape, int64_t n,
-                          const void *values)
-{
-    int64_t whole[TSR_MAX_RANK] = {n};
-    memcpy(whole + 1, shape, (size_t)rank * sizeof *shape);
-    return tsr_from_data(b->device, dtype, 1 + rank, whole, values);
-}
-
 static tsr_status next(tsr_batches *b, tsr_tensor **inputs, tsr_tensor **targets, int64_t *count)
 {
     if (b == NULL || inputs == NULL || targets == NULL || count == NULL)
         return b == NULL && tsr_last_status() != TSR_OK
                    ? tsr_last_status()
                    : fail(TSR_INVALID_ARGUMENT, "tsr_batches_next: an argument is NULL");
-    const tsr_dataset_source *source = &b->dataset->source;
-    loader_batch made;
-    *inputs = *targets = NULL;
-    *count = 0;
-    const tsr_status status = loader_take(b->loader, &made);
-    if (status != TSR_OK || made.count == 0)
-        return status;
-
-    const int64_t n = made.count;
-    tsr_tensor *x = upload(b, source->sample_dtype, source->sample_rank, source->sample_shape, n, made.samples);
-    tsr_tensor *y =
-        x == NULL ? NULL : upload(b, source->target_dtype, source->target_rank, source->target_shape, n, made.targets);
-    if (y == NULL) {
-        tsr_release(tsr_keep(x)); /* now, whether or not a scope is open */
-        return tsr_last_status();
-    }
-    loader_done(b->loader); /* the uploads have copied it */
-    b->next += n;
-    *inputs = x;
-    *targets = y;
-    *count = n;
-    return TSR_OK;
+    const tsr_status status = uploader_next(b->uploader, inputs, targets, count);
+    b->next += *count;
+    return status;
 }
 
 tsr_status tsr_batches_next(tsr_batches *b, tsr_tensor **inputs, tsr_tensor **targets, int64_t *count)

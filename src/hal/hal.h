@@ -80,6 +80,7 @@ typedef struct hal_device_info {
     uint32_t subgroup_size;     /* 0 if there are none */
     uint32_t compute_units;
     bool unified_memory;        /* host and device share memory */
+    bool copies_apart;          /* what a copy queue does can overlap what a compute queue does */
     uint32_t gemm_vector_bytes; /* of a processor's gemm route: the vectors it computes with; 0 if unknown */
     char notes[256];            /* what a person should know: quirks worked around, features missing; "" if none */
 } hal_device_info;

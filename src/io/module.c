@@ -63,8 +63,8 @@ tsr_status tensor_list_check(const tensor_list *list, const tsr_safetensors *fil
                         n->name, e->dtype_name);
         if (e->rank != tsr_rank(n->tensor) ||
             memcmp(e->shape, tsr_shape(n->tensor), (size_t)e->rank * sizeof *e->shape) != 0)
-            return fail(TSR_INVALID_ARGUMENT, "%s: tensor '%s' has another shape than the %s that it is to fill",
-                        file->path, n->name, tensor_text(n->tensor));
+            return fail(TSR_INVALID_ARGUMENT, "%s: tensor '%s' has another shape, %s, than the %s that it is to fill",
+                        file->path, n->name, shape_text(e->rank, e->shape), tensor_text(n->tensor));
     }
     return TSR_OK;
 }

@@ -134,8 +134,10 @@ tsr_status safetensors_verify(tsr_safetensors *f)
 {
     enum { CHUNK = 1 << 16, DIGITS = SHA256_HEX_SIZE - 1 };
     const char *said = safetensors_header_metadata(&f->header, SAFETENSORS_DIGEST_KEY);
-    if (said == NULL || strlen(said) != DIGITS)
+    if (said == NULL)
         return fail(TSR_CORRUPT_DATA, "%s has no digest to be checked by", f->path);
+    if (strlen(said) != DIGITS)
+        return fail(TSR_CORRUPT_DATA, "%s: its digest has %zu digits in place of %d", f->path, strlen(said), DIGITS);
 
     uint64_t data_end = f->data_begin;
     if (f->header.count > 0) {

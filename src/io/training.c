@@ -13,6 +13,7 @@
 #include "base/profile.h"
 #include "io/module.h"
 #include "optim/optimizer.h"
+#include "tensor/tensor.h"
 #include "tessera/device.h"
 
 static const char format_name[] = "tessera training state 1";
@@ -142,11 +143,13 @@ static tsr_status read_whole(const tsr_safetensors *f, const char *key, uint64_t
 {
     const char *digits = tsr_safetensors_metadata(f, key);
     char *end = NULL;
+    if (digits == NULL)
+        return fail(TSR_CORRUPT_DATA, "%s has no '%s'", f->path, key);
     errno = 0;
-    if (digits != NULL && digits[0] >= '0' && digits[0] <= '9')
+    if (digits[0] >= '0' && digits[0] <= '9')
         *value = strtoull(digits, &end, 10);
     if (end == NULL || *end != '\0' || errno != 0)
-        return fail(TSR_CORRUPT_DATA, "%s: its '%s' is no whole number", f->path, key);
+        return fail(TSR_CORRUPT_DATA, "%s: its '%s' is '%.64s', no whole number below 2^64", f->path, key, digits);
     return TSR_OK;
 }
 
@@ -154,10 +157,12 @@ static tsr_status read_real(const tsr_safetensors *f, const char *key, double *v
 {
     const char *digits = tsr_safetensors_metadata(f, key);
     char *end = NULL;
-    if (digits != NULL && digits[0] != '\0')
+    if (digits == NULL)
+        return fail(TSR_CORRUPT_DATA, "%s has no '%s'", f->path, key);
+    if (digits[0] != '\0')
         *value = strtod(digits, &end);
     if (end == NULL || *end != '\0' || !(*value >= 0) || !isfinite(*value))
-        return fail(TSR_CORRUPT_DATA, "%s: its '%s' is no number of at least 0", f->path, key);
+        return fail(TSR_CORRUPT_DATA, "%s: its '%s' is '%.64s', no finite number of at least 0", f->path, key, digits);
     return TSR_OK;
 }
 
@@ -165,11 +170,15 @@ static tsr_status check_kind(const tsr_training *t, const tsr_safetensors *f)
 {
     const char *format = tsr_safetensors_metadata(f, "format"), *settings = tsr_safetensors_metadata(f, "settings");
     const char *wanted = t->settings != NULL ? t->settings : "";
-    if (format == NULL || strcmp(format, format_name) != 0)
-        return fail(TSR_CORRUPT_DATA, "%s is no training state of this version", f->path);
-    if (settings == NULL || strcmp(settings, wanted) != 0)
+    if (format == NULL)
+        return fail(TSR_CORRUPT_DATA, "%s is no training state: it tells no format", f->path);
+    if (strcmp(format, format_name) != 0)
+        return fail(TSR_CORRUPT_DATA, "%s is '%.64s'; what can be read is '%s'", f->path, format, format_name);
+    if (settings == NULL)
+        return fail(TSR_CORRUPT_DATA, "%s does not tell of which training it is", f->path);
+    if (strcmp(settings, wanted) != 0)
         return fail(TSR_INVALID_ARGUMENT, "%s is of another training: it was '%.200s', this is '%.200s'", f->path,
-                    settings != NULL ? settings : "", wanted);
+                    settings, wanted);
     return TSR_OK;
 }
 
@@ -181,8 +190,8 @@ static tsr_status read_losses(const tsr_training *t, tsr_safetensors *f, uint64_
         return tsr_last_status();
     const safetensors_entry *e = &f->header.entries[at];
     if (e->shown.dtype != TSR_F32 || e->shown.rank != 1 || (uint64_t)e->shown.shape[0] != steps)
-        return fail(TSR_CORRUPT_DATA, "%s: its losses are not one for each of %llu steps", f->path,
-                    (unsigned long long)steps);
+        return fail(TSR_CORRUPT_DATA, "%s: its losses, %s %s, are not one f32 for each of %llu steps", f->path,
+                    e->shown.dtype_name, shape_text(e->shown.rank, e->shown.shape), (unsigned long long)steps);
     if (steps > t->losses_capacity)
         return fail(TSR_OUT_OF_RANGE, "%s: the training has done %llu steps, more than the %zu asked for", f->path,
                     (unsigned long long)steps, t->losses_capacity);
@@ -193,8 +202,9 @@ static tsr_status apply(tsr_training *t, tsr_safetensors *f, const tensor_list *
 {
     const tsr_random_state random = {whole[SEED], whole[DRAWS], whole[HOST_DRAWS]};
     tsr_status status = t->losses != NULL ? read_losses(t, f, whole[STEP]) : TSR_OK;
-    if (status == TSR_OK && t->batches != NULL)
-        status = tsr_batches_seek(t->batches, whole[EPOCH], (int64_t)whole[SAMPLE]);
+    if (status == TSR_OK && t->batches != NULL &&
+        (status = tsr_batches_seek(t->batches, whole[EPOCH], (int64_t)whole[SAMPLE])) != TSR_OK)
+        return fail_prefix("%s", f->path);
     if (status == TSR_OK)
         status = tensor_list_fill(list, f);
     if (status == TSR_OK && t->optimizer != NULL)
@@ -216,7 +226,8 @@ static tsr_status load_state(tsr_training *t, tsr_safetensors *f, tensor_list *l
     for (int i = 0; i < LR && status == TSR_OK; i++)
         status = read_whole(f, number_keys[i], &whole[i]);
     if (status == TSR_OK && (whole[STEP] > INT64_MAX || whole[SAMPLE] > INT64_MAX))
-        status = fail(TSR_CORRUPT_DATA, "%s: its step or place is out of range", f->path);
+        status = fail(TSR_CORRUPT_DATA, "%s: step %" PRIu64 " or place %" PRIu64 " is out of range", f->path,
+                      whole[STEP], whole[SAMPLE]);
     if (status == TSR_OK)
         status = read_real(f, number_keys[LR], &lr);
     if (status == TSR_OK)

@@ -40,6 +40,8 @@ static void device_destroy(tsr_device *d)
         hal_buffer_free(d->generator);
     allocator_destroy(d->memory);
     allocator_destroy(d->pinned);
+    if (d->copies != d->queue)
+        hal_queue_destroy(d->copies);
     if (d->queue != NULL)
         hal_queue_destroy(d->queue);
     if (d->hal != NULL)
@@ -129,6 +131,22 @@ void tsr_device_close(tsr_device *device)
     mutex_unlock(&open_lock);
     if (last)
         device_destroy(device);
+}
+
+hal_queue *device_copy_queue(tsr_device *d)
+{
+    mutex_lock(&d->lock);
+    if (d->copies == NULL) {
+        const char *wish = getenv("TESSERA_COPY_QUEUE");
+        const bool own = wish != NULL && wish[0] != '\0' ? strcmp(wish, "0") != 0 : d->hal->info.copies_apart;
+        if (!own)
+            d->copies = d->queue;
+        else if (hal_queue_create(d->hal, HAL_QUEUE_COPY, &d->copies) != TSR_OK)
+            d->copies = NULL;
+    }
+    hal_queue *queue = d->copies;
+    mutex_unlock(&d->lock);
+    return queue;
 }
 
 const char *tsr_device_id(const tsr_device *device)

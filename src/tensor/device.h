@@ -16,10 +16,11 @@ struct tsr_device {
     char id[32]; /* "vulkan:0" */
     hal_device *hal;
     hal_queue *queue;  /* where all operators of this device run, in order */
+    hal_queue *copies; /* device_copy_queue's; NULL until the first call */
     allocator *memory; /* of device memory */
     allocator *pinned; /* of host memory for transfers */
 
-    mutex lock;                   /* guards the kernels */
+    mutex lock;                   /* guards the kernels, and `copies` */
     struct kernel_cache *kernels; /* NULL until the first launch */
     void (*kernels_free)(struct kernel_cache *kernels);
 
@@ -46,6 +47,10 @@ static inline allocator *device_pinned(tsr_device *device)
 {
     return device->pinned;
 }
+
+/* A queue for uploads that run beside the operators; the operators' own on a device whose copies cannot. TESSERA_COPY_QUEUE=1 or 0 decides in
+ * the device's place. Belongs to the device. NULL after an error. */
+hal_queue *device_copy_queue(tsr_device *device);
 
 /* DTYPE_BIT mask of the dtypes that its kernels can store. */
 uint32_t device_dtypes(const tsr_device *device);
