@@ -253,6 +253,7 @@ static void check_device(const char *id)
     must_find("kernel", "adam", NULL);
     must_find("kernel", "cross_entropy", NULL);
     must_find("copy", "read", NULL);
+    must_find("wait", "compare clocks", NULL);
     assert_int_equal(tracks_named(id, "compute queue"), 1);
     int kernels = 0, arrows = 0, starts = 0;
     for (int i = 0; i < trace.span_count; i++)
