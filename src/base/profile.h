@@ -118,7 +118,7 @@ profile_numbers profile_numbers_get(void);
 
 typedef struct profile_track profile_track;
 
-/* A track of `process` ("cuda:0 NVIDIA H200"), freed with the session. NULL where memory ran out. */
+/* A track of `process` (the device's id and name), freed with the session. NULL where memory ran out. */
 profile_track *profile_track_create(const char *process, const char *name);
 void profile_track_add(profile_track *track, const profile_event *event);
 

@@ -217,7 +217,9 @@ void lane_prepare(hal_queue *queue)
     if (atomic_load_explicit(&front->lane_session, memory_order_acquire) == session || front_is_lost(queue->device))
         return;
     error_state before;
+    profile_span span;
     error_save(&before); /* a profile's failure is not the caller's */
+    profile_open(&span, PROFILE_WAIT, "compare clocks");
     mutex_lock(&lanes.lock);
     mutex_lock(&front->lock);
     if (session != 0 && front->lane == NULL && atomic_load(&profile_session) == session) {
@@ -230,6 +232,7 @@ void lane_prepare(hal_queue *queue)
     }
     mutex_unlock(&front->lock);
     mutex_unlock(&lanes.lock);
+    profile_close(&span);
     error_restore(&before);
 }
 

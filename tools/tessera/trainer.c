@@ -134,7 +134,9 @@ static tsr_status scoped_step(trainer *t)
 /* Takes the losses that came, and logs them. */
 static tsr_status follow(trainer *t, bool to_the_end)
 {
+    tsr_profile_push("keep pace");
     tsr_status status = to_the_end ? pace_catch_up(&t->pace) : pace_follow(&t->pace);
+    tsr_profile_pop();
     if (status == TSR_OK && t->log != NULL)
         status = train_log_losses(t->log, t->pace.values, t->pace.arrived);
     if (status == TSR_OK && t->log != NULL && to_the_end)

@@ -3,9 +3,12 @@
 #include "tessera/profile.h"
 #include "trainer.h"
 
+/* Steps that were queued before are no part of it. */
 static tsr_status begin(trainer *t)
 {
-    const tsr_status status = tsr_profile_begin(NULL);
+    tsr_status status = tsr_device_sync(t->device);
+    if (status == TSR_OK)
+        status = tsr_profile_begin(NULL);
     t->profiling = status == TSR_OK;
     return status;
 }
