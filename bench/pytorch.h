@@ -38,7 +38,9 @@ static inline bool pytorch_open_with(pytorch *p, const char *name, const char *a
         dup2(from[1], 1);
         close(to[1]);
         close(from[0]);
-        execlp(python != NULL ? python : "/usr/bin/python3", "python3", script, threads, argument, (char *)NULL);
+        const char *program = python != NULL ? python : "/usr/bin/python3";
+        execlp(program, program, script, threads, argument,
+               (char *)NULL); /* its own path tells Python of a virtual environment */
         _exit(127);
     }
     close(to[0]);
