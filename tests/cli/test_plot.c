@@ -3,7 +3,7 @@
 
 #include "io_files.h"
 #include "plot.h"
-#include "svg.h"
+#include "base/svg.h"
 
 #include <math.h>
 
