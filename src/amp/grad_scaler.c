@@ -66,10 +66,12 @@ tsr_grad_scaler *tsr_grad_scaler_create(tsr_device *device, const tsr_grad_scale
     const int64_t one = 1, most = OPTIMIZERS_MAX;
     s->device = device;
     s->options = o;
+    const memory_label outer = memory_label_open(TSR_MEMORY_STATE, "gradient scaler");
     s->scale = tsr_keep(tsr_full(device, TSR_F32, 1, &one, o.initial_scale));
     s->tracker = tsr_keep(tsr_zeros(device, TSR_I32, 1, &one));
     s->skipped = tsr_keep(tsr_zeros(device, TSR_I32, 1, &one));
     s->found = tsr_keep(tsr_zeros(device, TSR_I32, 1, &most));
+    memory_label_close(outer);
     if (s->scale == NULL || s->tracker == NULL || s->skipped == NULL || s->found == NULL) {
         tsr_grad_scaler_destroy(s);
         return NULL;
@@ -126,6 +128,8 @@ static bool make_groups(tsr_grad_scaler *s, const tsr_optimizer *o)
         return true;
     tsr_release(s->groups);
     s->groups = tsr_keep(tsr_empty(s->device, TSR_I32, 1, &count));
+    if (s->groups != NULL)
+        tensor_label(s->groups, TSR_MEMORY_STATE, "gradient scaler");
     return s->groups != NULL;
 }
 

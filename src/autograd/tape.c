@@ -309,6 +309,8 @@ static bool accumulate_leaf(tensor *leaf, tensor *g)
     const bool own = g->scope != NULL && atomic_load(&g->references) == 1 && tsr_is_contiguous(g) &&
                      atomic_load(&g->storage->references) == 1;
     leaf->grad = own ? tsr_retain(g) : unseen_copy(g);
+    if (leaf->grad != NULL)
+        tensor_label(leaf->grad, TSR_MEMORY_GRADIENT, "gradients");
     return leaf->grad != NULL;
 }
 
@@ -364,7 +366,9 @@ static bool run_backward(const tape_node *node, tensor **dx)
 {
     profile_span span;
     profile_open(&span, PROFILE_BACKWARD, node->record.name);
+    const memory_label outer = memory_label_open(TSR_MEMORY_BACKWARD, node->record.name);
     const bool ok = run_observed(node, dx);
+    memory_label_close(outer);
     profile_close(&span);
     return ok;
 }

@@ -142,7 +142,9 @@ tsr_status tsr_batches_next(tsr_batches *b, tsr_tensor **inputs, tsr_tensor **ta
 {
     profile_span span;
     profile_open(&span, PROFILE_PHASE, "load");
+    const memory_label outer = memory_label_open(TSR_MEMORY_DATA, "batches");
     const tsr_status status = next(b, inputs, targets, count);
+    memory_label_close(outer);
     profile_close(&span);
     return status;
 }

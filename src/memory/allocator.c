@@ -1,6 +1,7 @@
 #include "memory/blocks.h"
 
 #include "base/checked.h"
+#include "base/compiler.h"
 #include "base/error.h"
 #include "base/memory.h"
 
@@ -19,6 +20,13 @@
 #define SPARE_MOST  ((uint64_t)32 << 20)
 
 fault allocator_fault = FAULT_INIT;
+
+/* One branch where nothing was ever recorded. */
+static void note(allocator *a, memory_what what, uint64_t bytes, uint32_t *number, memory_label label)
+{
+    if (UNLIKELY(a->recording != NULL))
+        history_add(a->recording, what, bytes, number, label);
+}
 
 /* ---- queues ---------------------------------------------------------------------------------------------------- */
 
@@ -114,6 +122,7 @@ static void release_segment(allocator *a, segment *seg)
     a->stats.reserved -= seg->size;
     a->stats.segments--;
     a->stats.driver_frees++;
+    note(a, MEMORY_RETURNED, seg->size, NULL, (memory_label){0});
     host_free(seg);
 }
 
@@ -299,6 +308,7 @@ static tsr_status segment_create(allocator *a, size_t size, block **out)
     a->stats.segments++;
     a->stats.driver_allocations++;
     a->stats.reserved += seg->size;
+    note(a, MEMORY_RESERVED, seg->size, NULL, (memory_label){0});
     if (a->stats.reserved > a->stats.peak_reserved)
         a->stats.peak_reserved = a->stats.reserved;
     *out = b;
@@ -329,6 +339,7 @@ void allocator_destroy(allocator *a)
     for (int s = 0; s < ALLOCATOR_MAX_QUEUES; s++)
         hal_event_destroy(a->slots[s].event);
     mutex_destroy(&a->lock);
+    history_free(a->recording);
     host_free(a);
 }
 
@@ -359,6 +370,8 @@ static tsr_status alloc_locked(allocator *a, hal_queue *queue, size_t size, bloc
     b->used = true;
     b->queues = 1u << slot;
     memset(b->uses, 0, sizeof b->uses);
+    b->label = memory_label_here;
+    note(a, MEMORY_TAKEN, b->view.size, &b->number, b->label);
     a->stats.blocks_in_use++;
     a->stats.allocated += b->view.size;
     if (a->stats.allocated > a->stats.peak_allocated)
@@ -401,6 +414,7 @@ void allocator_free(allocator *a, memory_block *view)
     mutex_lock(&a->lock);
     a->stats.blocks_in_use--;
     a->stats.allocated -= b->view.size;
+    note(a, MEMORY_FREED, b->view.size, &b->number, b->label);
     b->used = false;
     for (int s = 0; s < ALLOCATOR_MAX_QUEUES; s++) {
         if ((b->queues >> s & 1) == 0)
@@ -416,6 +430,17 @@ void allocator_free(allocator *a, memory_block *view)
         release_segment(a, seg);
     mutex_unlock(&a->lock);
     error_restore(&before);
+}
+
+void allocator_label(allocator *a, memory_block *view, memory_label label)
+{
+    block *b = (block *)view;
+    if (b == NULL)
+        return;
+    mutex_lock(&a->lock);
+    b->label = label;
+    note(a, MEMORY_LABELED, b->view.size, &b->number, label);
+    mutex_unlock(&a->lock);
 }
 
 tsr_status allocator_record_queue(allocator *a, memory_block *view, hal_queue *queue)

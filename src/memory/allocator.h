@@ -15,6 +15,7 @@
 
 #include "base/fault.h"
 #include "hal/hal.h"
+#include "memory/label.h"
 
 typedef struct allocator allocator;
 
@@ -51,6 +52,9 @@ tsr_status allocator_alloc(allocator *a, hal_queue *queue, size_t size, memory_b
 /* Work that uses the block may still be queued. NULL is fine. */
 void allocator_free(allocator *a, memory_block *view);
 
+/* The block belongs to this owner from now on, whose label the thread that took it had until then. NULL is fine. */
+void allocator_label(allocator *a, memory_block *view, memory_label label);
+
 /* `queue` uses the block too, besides the one it was allocated for: to be called before the block is freed. */
 tsr_status allocator_record_queue(allocator *a, memory_block *view, hal_queue *queue);
 
@@ -68,6 +72,11 @@ void allocator_limit(allocator *a, uint64_t bytes);
 
 allocator_statistics allocator_stats(allocator *a);
 void allocator_reset_peaks(allocator *a);
+
+/* What the functions of memory.h do on one allocator. */
+tsr_status allocator_record_begin(allocator *a, uint64_t events);
+void allocator_record_end(allocator *a);
+tsr_status allocator_owners(allocator *a, tsr_memory_owner *rows, size_t capacity, size_t *count);
 
 /* For tests: whether the blocks tile their segments, neighbours that are free and used by one queue were merged,
  * and the numbers add up. */

@@ -7,6 +7,7 @@
 
 #include "base/thread.h"
 #include "memory/allocator.h"
+#include "memory/history.h"
 
 /* Sizes are multiples of BLOCK_ROUND; requests of at most SMALL_MOST have segments of their own. */
 #define BLOCK_ROUND ((size_t)512)
@@ -25,7 +26,9 @@ struct block {
     block *left, *right;    /* neighbours in the segment */
     block *previous, *next; /* in the bin, while free */
     bool used;
-    uint32_t queues; /* while used: bit s for the queue in slot s */
+    memory_label label; /* while used */
+    uint32_t number;    /* in the recording */
+    uint32_t queues;    /* while used: bit s for the queue in slot s */
     /* While free: the tick of the last use on the queue of each slot, 0 for none. It may be handed out on a queue when the uses
      * on all others are done. */
     uint64_t uses[ALLOCATOR_MAX_QUEUES];
@@ -59,6 +62,7 @@ struct allocator {
     block *bins[POOL_COUNT][BIN_COUNT];
     allocator_statistics stats; /* without largest_free */
     uint64_t high_water;        /* of stats.allocated since the last trim */
+    memory_history *recording;  /* NULL: nothing ever was */
 };
 
 /* Enters and leaves the bin of its size: exactly the free blocks are in bins, but for one in hand. */

@@ -120,6 +120,7 @@ static tsr_status tensors_add(tsr_module *m, named_tensors *list, const char *na
         return tsr_last_status();
     }
     list->items[list->count++] = (named_tensor){copy, tsr_keep(t)};
+    tensor_label(t, TSR_MEMORY_PARAMETER, list == &m->parameters ? "parameters" : "buffers");
     return TSR_OK;
 }
 

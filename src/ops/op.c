@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "autograd/autocast.h"
+#include "autograd/checkpoint.h"
 #include "autograd/observer.h"
 #include "autograd/tape.h"
 #include "base/error.h"
@@ -295,13 +296,29 @@ static bool run_and_deliver(op_call *call, tensor **out)
     return false;
 }
 
+/* Memory that an operator takes is its own, unless it works for another or for the tape. */
+static tsr_memory_kind memory_kind(void)
+{
+    return checkpoint_replaying() ? TSR_MEMORY_RECOMPUTE
+           : observer_in_pass()   ? TSR_MEMORY_BACKWARD
+                                  : TSR_MEMORY_FORWARD;
+}
+
+static bool run_labeled(op_call *call, tensor **out)
+{
+    const memory_label outer = memory_label_open(memory_kind(), call->row->name);
+    const bool ok = run_and_deliver(call, out);
+    memory_label_close(outer);
+    return ok;
+}
+
 static bool run_observed(op_call *call, tensor **out)
 {
     if (!observing() || call->row->compose != NULL) /* of what others are put together to, these are shown */
-        return run_and_deliver(call, out);
+        return run_labeled(call, out);
     call->number = observer_number();
     observer_hide();
-    const bool ok = run_and_deliver(call, out);
+    const bool ok = run_labeled(call, out);
     if (ok)
         show(call, out);
     else

@@ -96,7 +96,7 @@ grid optimizer_groups(const tensor *t)
     return (grid){(uint32_t)((t->numel + OPTIMIZER_PER_GROUP - 1) / OPTIMIZER_PER_GROUP), 1, 1};
 }
 
-tsr_optimizer *optimizer_create(const optimizer_row *row, tsr_tensor *const *parameters, size_t count, double lr)
+static tsr_optimizer *create(const optimizer_row *row, tsr_tensor *const *parameters, size_t count, double lr)
 {
     if (!lr_valid(row->kind, lr) || !parameters_valid(row, parameters, count))
         return NULL;
@@ -133,6 +133,14 @@ tsr_optimizer *optimizer_create(const optimizer_row *row, tsr_tensor *const *par
     }
     for (size_t i = 0; i < count; i++)
         o->made[i] = state_version(o, i);
+    return o;
+}
+
+tsr_optimizer *optimizer_create(const optimizer_row *row, tsr_tensor *const *parameters, size_t count, double lr)
+{
+    const memory_label outer = memory_label_open(TSR_MEMORY_STATE, "optimizer state");
+    tsr_optimizer *o = create(row, parameters, count, lr);
+    memory_label_close(outer);
     return o;
 }
 
@@ -213,7 +221,9 @@ bool optimizer_step_unless(tsr_optimizer *o, hal_binding skips)
     profile_span phase, kind;
     profile_open(&phase, PROFILE_PHASE, "optimizer");
     profile_open(&kind, PROFILE_MODULE, o->row->kind);
+    const memory_label outer = memory_label_open(TSR_MEMORY_UPDATE, o->row->kind);
     const bool ok = tick(o, skips) && update_all(o);
+    memory_label_close(outer);
     profile_close(&kind);
     profile_close(&phase);
     return ok;

@@ -35,6 +35,11 @@ static void storage_release(storage *s)
     host_free(s);
 }
 
+void tensor_label(const tensor *t, tsr_memory_kind kind, const char *name)
+{
+    allocator_label(device_allocator(t->storage->device), t->storage->block, (memory_label){name, kind});
+}
+
 static tensor *tensor_alloc(storage *s, tsr_dtype dtype, int rank, const int64_t *shape, const int64_t *strides,
                             int64_t offset, int64_t numel)
 {

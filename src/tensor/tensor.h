@@ -61,6 +61,9 @@ const char *tensor_text(const tensor *t); /* "f32 [64, 784] on vulkan:0" */
 /* Axis in [-rank, rank) to [0, rank); fails naming `what`. */
 bool axis_normalize(const char *what, int axis, int rank, int *out);
 
+/* Its memory belongs to this owner from now on (memory/label.h). */
+void tensor_label(const tensor *t, tsr_memory_kind kind, const char *name);
+
 /* What a kernel may touch of t: from its first element to behind its last. numel > 0. */
 hal_binding tensor_binding(const tensor *t);
 

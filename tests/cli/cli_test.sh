@@ -641,8 +641,24 @@ views() {
     run 0 $small --steps 20 --amp f16 --log-dir "$work/scale" --resume "$work/state"
     [ "$(cat "$work/scale/"events* | grep -ao "train/loss[^_]" | wc -l)" = 20 ] || bad "$what: not 20 losses logged"
 
+    # Who holds memory: mlp's 669706 parameters, and as much again for gradients and for each of Adam's moments.
+    run 0 $small --memory "$work/memory.json" --json "$work/run.json"
+    is device '"cpu:0"' "$work/memory.json"
+    is recording.missed 0 "$work/memory.json"
+    is recording.peak_bytes "$(value peak_bytes)" "$work/memory.json"
+    holds "MEMORY AT THE PEAK" || bad "$what: no table of memory"
+    is memory_at_peak.0.name '"optimizer state"'
+    is memory_at_peak.1.name '"parameters"'
+    is memory_at_peak.1.bytes 2679296
+    run 0 $small --memory "$work/memory.svg"
+    has "Memory of cpu:0 by owner" "$work/memory.svg"
+    has "linear, backward" "$work/memory.svg"
+    [ "$(tail -n 1 "$work/memory.svg")" = "</svg>" ] || bad "$what: the picture has no end"
+
     run 2 $small --profile "$work/no/such/folder/x"
     complains "--profile"
+    run 2 $small --memory "$work/no/such/folder/x"
+    complains "--memory"
     run 2 $small --profile "$work/x" --profile-steps 1,3
     complains "one range"
     run 2 $small --plot "$work"

@@ -1,9 +1,9 @@
 /* Drawings: ticks are round numbers, text is escaped, curves stay on the sheet whatever the losses are. */
 #include "tests/unit.h"
 
+#include "base/svg.h"
 #include "io_files.h"
 #include "plot.h"
-#include "svg.h"
 
 #include <math.h>
 

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/checked.h"
-#include "svg.h"
+#include "base/svg.h"
 
 enum { WIDTH = 900, HEIGHT = 540, LEFT = 70, RIGHT = 24, TOP = 62, BOTTOM = 56, LEGEND_LINE = 20, LEGEND_TEXT = 12 };
 

@@ -23,6 +23,44 @@ static double rate_of(const train_run *r)
     return r->samples_per_second * (double)r->task->units;
 }
 
+enum { OWNERS_SHOWN = 12 };
+
+/* Who held most when most was held. */
+static void report_owners(const train_run *r, FILE *out)
+{
+    table t = {0};
+    uint64_t all = 0, rest = 0;
+    size_t further = 0;
+    for (size_t i = 0; i < r->owner_count; i++) {
+        const uint64_t bytes = r->owners[i].peak_bytes;
+        all += bytes;
+        rest += i < OWNERS_SHOWN ? 0 : bytes;
+        further += i >= OWNERS_SHOWN && bytes > 0;
+    }
+    table_column(&t, "MEMORY AT THE PEAK", ALIGN_LEFT, false);
+    table_column(&t, "", ALIGN_LEFT, false);
+    table_column(&t, "", ALIGN_RIGHT, false);
+    for (size_t i = 0; i < r->owner_count && i < OWNERS_SHOWN && r->owners[i].peak_bytes > 0; i++) {
+        const tsr_memory_owner *o = &r->owners[i];
+        table_row(&t, STYLE_NONE);
+        table_cell(&t, "%s", o->name[0] == '\0' ? "the program's own" : o->name);
+        table_cell(&t, "%s", o->kind >= TSR_MEMORY_FORWARD ? tsr_memory_kind_name(o->kind) : "");
+        table_cell(&t, "%s", bytes_text((double)o->peak_bytes));
+    }
+    if (further > 0) {
+        table_row(&t, STYLE_NONE);
+        table_cell(&t, "%zu others", further);
+        table_cell(&t, "%s", "");
+        table_cell(&t, "%s", bytes_text((double)rest));
+    }
+    table_row(&t, STYLE_BOLD);
+    table_cell(&t, "all");
+    table_cell(&t, "%s", "");
+    table_cell(&t, "%s", bytes_text((double)all));
+    table_print(&t, out);
+    table_free(&t);
+}
+
 void report_run(const train_run *r, FILE *out)
 {
     fprintf(out, "%-10s", r->device.id);
@@ -40,6 +78,8 @@ void report_run(const train_run *r, FILE *out)
         fprintf(out, ", test %s %s%.4f%s", r->task->counts_right ? "accuracy" : "loss", terminal_style(out, STYLE_BOLD),
                 r->task->counts_right ? r->test_accuracy : r->test_loss, terminal_style(out, STYLE_NONE));
     fprintf(out, "%s\n", r->end == TRAIN_INTERRUPTED ? " (interrupted)" : "");
+    if (r->owner_count > 0)
+        report_owners(r, out);
 }
 
 /* Fixed digits after the point, or, with digits < 0, the exponent form. */
@@ -148,6 +188,20 @@ static void put_count(json *j, const char *key, uint64_t value, bool known)
         json_put_null(j, key);
 }
 
+static void put_owners(json *j, const train_run *r)
+{
+    json_key(j, "memory_at_peak");
+    json_begin_array(j);
+    for (size_t i = 0; i < r->owner_count && r->owners[i].peak_bytes > 0; i++) {
+        json_begin_object(j);
+        json_put_string(j, "kind", tsr_memory_kind_name(r->owners[i].kind));
+        json_put_string(j, "name", r->owners[i].name);
+        json_put_uint(j, "bytes", r->owners[i].peak_bytes);
+        json_end_object(j);
+    }
+    json_end_array(j);
+}
+
 static void put_run(json *j, const train_settings *s, const train_run *r)
 {
     const bool tested = r->test_samples > 0, warm = r->steps > 2;
@@ -194,6 +248,8 @@ static void put_run(json *j, const train_settings *s, const train_run *r)
     json_put_double(j, "test_seconds", r->test_seconds);
     json_put_uint(j, "peak_bytes", r->peak_bytes);
     json_put_uint(j, "reserved_bytes", r->reserved_bytes);
+    if (s->memory != NULL)
+        put_owners(j, r);
     put_count(j, "driver_allocs_after_warmup", r->driver_allocs_after_warmup, warm);
     put_count(j, "programs_built_after_warmup", r->programs_built_after_warmup, warm);
     put_known(j, "host_syncs_per_step", r->host_syncs_per_step, warm);

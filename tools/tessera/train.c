@@ -73,6 +73,9 @@ static const option options[] = {
     {"profile", "FILE", OPTION_TEXT, FIELD(profile),
      "a timeline of some steps, for ui.perfetto.dev (docs/profiling.md)", 0, 0, NULL},
     {"profile-steps", "A-B", OPTION_TEXT, FIELD(profile_steps), "which, from 0; 0-19 if not given", 0, 0, NULL},
+    {"memory", "FILE", OPTION_TEXT, FIELD(memory),
+     "who holds the device's memory in the first steps (docs/memory.md): a\npicture for FILE.svg, else JSON", 0, 0,
+     NULL},
     {"log-dir", "DIR", OPTION_TEXT, FIELD(log_dir), "curves for TensorBoard, in a new file there", 0, 0, NULL},
     {"plot", "FILE", OPTION_TEXT, FIELD(plot), "the loss curves as a drawing (SVG)", 0, 0, NULL},
     {"tokens", "WORD", OPTION_TEXT, FIELD(tokens),
@@ -292,16 +295,19 @@ static bool check_views(const job *j)
 {
     const train_settings *s = j->settings;
     step_list steps;
-    if (s->lockstep > 0 && (s->profile != NULL || s->log_dir != NULL || s->plot != NULL))
-        complain("--profile, --log-dir and --plot are for a training, not for --lockstep");
+    if (s->lockstep > 0 && (s->profile != NULL || s->memory != NULL || s->log_dir != NULL || s->plot != NULL))
+        complain("--profile, --memory, --log-dir and --plot are for a training, not for --lockstep");
     else if (s->profile != NULL && j->devices.count != 1)
         complain("--profile is for a training on one device");
+    else if (s->memory != NULL && j->devices.count != 1)
+        complain("--memory is for a training on one device");
     else if (step_list_parse(&steps, s->profile_steps) != TSR_OK || steps.count != 1)
         complain("--profile-steps %s: one range is meant, such as 0-19", s->profile_steps);
     else if (s->log_dir != NULL && file_make_dirs(s->log_dir) != TSR_OK)
         complain("--log-dir: %s", tsr_last_error());
     else
-        return report_writable("profile", s->profile) && report_writable("plot", s->plot);
+        return report_writable("profile", s->profile) && report_writable("memory", s->memory) &&
+               report_writable("plot", s->plot);
     return false;
 }
 

@@ -10,6 +10,7 @@
 #include "tessera/amp.h"
 #include "tessera/data.h"
 #include "tessera/device.h"
+#include "tessera/memory.h"
 #include "tessera/nn.h"
 #include "tessera/optim.h"
 
@@ -25,6 +26,7 @@ typedef struct train_settings {
     bool trace_tensors;
     const char *profile, *profile_steps; /* file, and steps counted from where the run begins */
     const char *log_dir, *plot;          /* NULL: none */
+    const char *memory;                  /* file of who holds memory; NULL: none */
     int64_t epochs, steps, batch, lockstep;
     int64_t context;          /* of gpt; 0: the model's */
     double dropout;           /* of gpt */
@@ -56,7 +58,7 @@ typedef struct train_run {
     tsr_status status;
     char error[512];
     bool one_of_several; /* runs */
-    bool unwritten;      /* a profile that was asked for */
+    bool unwritten;      /* a file that was asked for */
 
     int64_t steps_planned, steps;
     int64_t resumed_after; /* steps that an earlier run had done; 0: none */
@@ -70,6 +72,8 @@ typedef struct train_run {
     double samples_per_second; /* of training, after the warm-up; 0 if not measured */
     double loader_wait_fraction;
     uint64_t peak_bytes, reserved_bytes;
+    tsr_memory_owner *owners; /* with --memory, at the peak of the first steps; host memory, freed by train_run_free */
+    size_t owner_count;
     uint64_t driver_allocs_after_warmup, programs_built_after_warmup;
     double host_syncs_per_step;
     double loss_scale; /* with a scaler, at the end; else 0 */

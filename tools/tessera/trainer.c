@@ -208,6 +208,7 @@ static tsr_status train_steps(trainer *t)
         status = trainer_profile_step(t);
         if (status == TSR_OK)
             status = scoped_step(t);
+        trainer_memory_step(t);
         if (status == TSR_OK)
             status = follow(t, false);
         if (status == TSR_OK && p->queued == t->first + WARMUP_STEPS)
@@ -367,7 +368,10 @@ void train_on_device(const train_settings *settings, const task *what, tsr_devic
     run->test_accuracy = NAN;
     run->status = trainer_profile_begin(&t);
     if (run->status == TSR_OK)
+        run->status = trainer_memory_begin(&t);
+    if (run->status == TSR_OK)
         run->status = train_and_test(&t);
+    trainer_memory_end(&t);
     trainer_profile_end(&t);
     progress_end(&t.bar);
     run->end = run->status != TSR_OK ? TRAIN_FAILED : interrupted() ? TRAIN_INTERRUPTED : TRAIN_DONE;
@@ -386,5 +390,7 @@ void train_on_device(const train_settings *settings, const task *what, tsr_devic
 void train_run_free(train_run *run)
 {
     host_free(run->losses);
+    host_free(run->owners);
     run->losses = NULL;
+    run->owners = NULL;
 }

@@ -23,6 +23,7 @@ typedef struct trainer {
     recorder *recorder; /* NULL: nothing is recorded */
     train_log *log;     /* NULL: nothing is logged */
     bool profiling;     /* a profile of this training is under way */
+    bool recording_memory;
     progress bar;
     pace pace;
     uint64_t epoch;
@@ -52,6 +53,12 @@ tsr_status trainer_resume(trainer *t);
 tsr_status trainer_profile_begin(trainer *t);
 tsr_status trainer_profile_step(trainer *t);
 void trainer_profile_end(trainer *t);
+
+/* --memory: before the model is made; after each step; and at the end, where it was not over yet. A file that cannot be written does not end the
+ * training. */
+tsr_status trainer_memory_begin(trainer *t);
+void trainer_memory_step(trainer *t);
+void trainer_memory_end(trainer *t);
 
 /* The model on the test set. */
 tsr_status trainer_test(trainer *t);

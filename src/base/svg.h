@@ -1,6 +1,6 @@
 /* Drawings as SVG, in pixels from the upper left corner; and axes, which turn values into pixels. */
-#ifndef TESSERA_SVG_H
-#define TESSERA_SVG_H
+#ifndef TESSERA_BASE_SVG_H
+#define TESSERA_BASE_SVG_H
 
 #include "base/compiler.h"
 #include "base/text.h"
