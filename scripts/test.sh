@@ -59,7 +59,10 @@ fuzzers() {
         say "skipped: the fuzzers, since clang's runtime (libclang-rt) is not installed"
         return 0
     fi
-    configure fuzz release "${clang_options[@]}" -DTESSERA_FUZZ=ON && build fuzz fuzz_idx fuzz_safetensors &&
+    local targets=(tests/fuzz/fuzz_*.c)
+    targets=("${targets[@]##*/}")
+    targets=("${targets[@]%.c}")
+    configure fuzz release "${clang_options[@]}" -DTESSERA_FUZZ=ON && build fuzz "${targets[@]}" &&
         ctest --test-dir build/fuzz --output-on-failure --no-tests=error -j "$jobs" -R '^fuzz_'
 }
 

@@ -1,4 +1,4 @@
-/* Bad files of weights and training states: each is refused with a message of its own, that names the file and the fault; nothing changes, nothing leaks, and no
+/* Bad files of weights, language models and training states: each is refused with a message of its own, that names the file and the fault; nothing changes, nothing leaks, and no
  * memory is taken for what a file claims to hold. */
 #include "io_files.h"
 
@@ -136,6 +136,48 @@ static void test_weights(void **state)
         assert_int_equal(host_live_allocations(), live);
     }
     limit_memory(false);
+}
+
+/* ---- language models ---- */
+
+#define U8S(name, shape, offsets) "\"" name "\":{\"dtype\":\"U8\",\"shape\":" shape ",\"data_offsets\":" offsets "}"
+
+/* A width whose square is not in the file takes no memory; the first two would be of gigabytes. */
+static const bad_weights gpts[] = {
+    {"{" U8S("wte.weight", "[0,100000]", "[0,0]") "," U8S("wpe.weight", "[0,100000]",
+                                                          "[0,0]") "," U8S("h.0.ln_1.weight", "[0]", "[0,0]") "}",
+     0, 0, "a vocabulary of 0, a context of 0 and a width of 100000"},
+    {"{" U8S("wte.weight", "[1,65536]", "[0,65536]") "," U8S("wpe.weight", "[1,65536]", "[65536,131072]") "," U8S(
+         "h.0.ln_1.weight", "[0]", "[131072,131072]") "}",
+     131072, 0, "h.0.attn.c_attn.weight is not there, or not [65536, 3 * 65536]"},
+    {"{" U8S("wte.weight", "[1,8]", "[0,8]") "," U8S("wpe.weight", "[1,8]", "[8,16]") "," U8S(
+         "h.0.ln_1.weight", "[0]", "[16,16]") "," U8S("h.0.attn.c_attn.weight", "[8,0]", "[16,16]") "}",
+     16, 0, "h.0.attn.c_attn.weight is not there, or not [8, 3 * 8]"},
+    {"{" U8S("wte.weight", "[2,4]", "[0,8]") "," U8S("wpe.weight", "[1,8]", "[8,16]") "}", 16, 0,
+     "are not [vocabulary, width] and [context, width]"},
+    {"{" U8S("wte.weights", "[2,4]", "[0,8]") "}", 8, 0, "there is no wte.weight"},
+    {"{" U8S("wte.weight", "[1,8]", "[0,8]") "," U8S("wpe.weight", "[1,8]", "[8,16]") "}", 16, 0,
+     "0 layers of width 8"},
+};
+
+static void test_gpts(void **state)
+{
+    const char *path = path_in_folder("bad.gpt");
+    tsr_device *cpu = tsr_device_open("cpu");
+    (void)state;
+    limit_memory(true);
+    for (size_t i = 0; i < COUNT_OF(gpts); i++) {
+        const bad_weights *w = &gpts[i];
+        write_safetensors(path, strlen(w->header), w->header, w->data);
+        const int64_t live = host_live_allocations();
+        tsr_clear_error();
+        assert_null(tsr_gpt_load(cpu, path, 0));
+        assert_int_equal(tsr_last_status(), TSR_CORRUPT_DATA);
+        note_message(path, w->says);
+        assert_int_equal(host_live_allocations(), live);
+    }
+    limit_memory(false);
+    tsr_device_close(cpu);
 }
 
 /* ---- training states ---- */
@@ -311,6 +353,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_weights),
+        cmocka_unit_test(test_gpts),
         cmocka_unit_test(test_states),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);

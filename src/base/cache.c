@@ -74,8 +74,7 @@ static void describe(entry_header *header, const void *payload, size_t size)
     sha256_end(&hash, header->digest);
 }
 
-/* Takes the header off a file's content; false if it is not what cache_store wrote. */
-static bool unwrap(uint8_t *bytes, size_t *size)
+bool cache_unwrap(uint8_t *bytes, size_t *size)
 {
     entry_header expected;
     if (*size < sizeof expected)
@@ -99,7 +98,7 @@ bool cache_load(const char *kind, const char *key, uint8_t **bytes, size_t *size
     *size = 0;
     error_save(&before);
     if (entry_path(kind, key, folder, path) == TSR_OK && file_read_all(path, bytes, size, SIZE_MAX) == TSR_OK) {
-        found = unwrap(*bytes, size);
+        found = cache_unwrap(*bytes, size);
         if (!found) {
             log_info("%s is damaged and will be replaced", path);
             host_free(*bytes);

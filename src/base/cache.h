@@ -16,6 +16,9 @@ bool cache_load(const char *kind, const char *key, uint8_t **bytes, size_t *size
 
 void cache_store(const char *kind, const char *key, const void *bytes, size_t size);
 
+/* Takes the header off a file's content, which has a 0 byte behind it; false if it is not what cache_store wrote. */
+bool cache_unwrap(uint8_t *bytes, size_t *size);
+
 /* Why the cache cannot be written, a sentence, or NULL if it can (found out now, if nothing was stored yet). The text
  * lives as long as the process; it is also logged once as a warning. */
 const char *cache_problem(void);

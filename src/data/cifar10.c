@@ -1,11 +1,12 @@
 /* CIFAR-10's binary files: records of a label and the planes of red, green and blue. */
+#include "data/cifar10.h"
+
 #include <string.h>
 
 #include "base/compiler.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/memory.h"
-#include "data/dataset.h"
 
 enum { SIDE = 32, PLANE = SIDE * SIDE, IMAGE = 3 * PLANE, RECORD = 1 + IMAGE, CLASSES = 10, RECORDS_MAX = 1 << 20 };
 
@@ -13,8 +14,7 @@ static const char *const train_names[] = {"data_batch_1.bin", "data_batch_2.bin"
                                           "data_batch_4.bin", "data_batch_5.bin"};
 static const char *const test_names[] = {"test_batch.bin"};
 
-/* Behind the images that are there already. */
-static tsr_status add_records(byte_images *b, const char *path, const uint8_t *bytes, size_t size)
+tsr_status cifar10_add_records(byte_images *b, const char *path, const uint8_t *bytes, size_t size)
 {
     if (size == 0 || size % RECORD != 0)
         return fail(TSR_CORRUPT_DATA, "%s has %zu bytes; CIFAR-10's records have %d each", path, size, RECORD);
@@ -50,7 +50,7 @@ static tsr_status read_file(byte_images *b, const char *directory, const char *n
     if (status == TSR_NOT_FOUND)
         status = fail(TSR_NOT_FOUND, "CIFAR-10 (binary version) is not in %s: %s", directory, tsr_last_error());
     if (status == TSR_OK)
-        status = add_records(b, path, bytes, size);
+        status = cifar10_add_records(b, path, bytes, size);
     host_free(bytes);
     return status;
 }

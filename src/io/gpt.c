@@ -39,16 +39,27 @@ static const char *find_prefix(const tsr_safetensors *f)
 static tsr_status read_sizes(const tsr_safetensors *f, const char *prefix, tsr_gpt_options *o)
 {
     const tsr_safetensors_entry *tokens = find(f, prefix, "wte.weight"), *places = find(f, prefix, "wpe.weight");
-    char name[48] = "h.0.ln_1.weight";
+    char name[48];
     if (places == NULL || tokens->rank != 2 || places->rank != 2 || tokens->shape[1] != places->shape[1])
         return fail(TSR_CORRUPT_DATA, "%s: wte.weight and wpe.weight are not [vocabulary, width] and [context, width]",
                     f->path);
     o->vocabulary = tokens->shape[0];
     o->width = tokens->shape[1];
     o->context = places->shape[0];
-    while (find(f, prefix, name) != NULL)
-        snprintf(name, sizeof name, "h.%lld.ln_1.weight", (long long)++o->layers);
-    return TSR_OK;
+    if (o->vocabulary < 1 || o->context < 1 || o->width < 1)
+        return fail(TSR_CORRUPT_DATA, "%s: a vocabulary of %lld, a context of %lld and a width of %lld are no GPT's",
+                    f->path, (long long)o->vocabulary, (long long)o->context, (long long)o->width);
+    /* A network is as large as the width's square: the file must have as much before memory is taken for it. */
+    for (;; o->layers++) {
+        snprintf(name, sizeof name, "h.%lld.ln_1.weight", (long long)o->layers);
+        if (find(f, prefix, name) == NULL)
+            return TSR_OK;
+        snprintf(name, sizeof name, "h.%lld.attn.c_attn.weight", (long long)o->layers);
+        const tsr_safetensors_entry *e = find(f, prefix, name);
+        if (e == NULL || e->rank != 2 || e->shape[0] != o->width || e->shape[1] / 3 != o->width || e->shape[1] % 3 != 0)
+            return fail(TSR_CORRUPT_DATA, "%s: %s is not there, or not [%lld, 3 * %lld]", f->path, name,
+                        (long long)o->width, (long long)o->width);
+    }
 }
 
 /* ---- heads -------------------------------------------------------------------------------------------------------- */

@@ -1,9 +1,6 @@
 /* The state of a training between two steps: a safetensors file whose metadata hold the numbers, with a digest. */
-#include <errno.h>
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/compiler.h"
@@ -12,11 +9,11 @@
 #include "base/memory.h"
 #include "base/profile.h"
 #include "io/module.h"
+#include "io/training_numbers.h"
 #include "optim/optimizer.h"
 #include "tensor/tensor.h"
 #include "tessera/device.h"
 
-static const char format_name[] = "tessera training state 1";
 static const char model_prefix[] = "model.", optimizer_prefix[] = "optimizer.", scaler_prefix[] = "scaler.";
 
 enum { KEEP_MOST = 100, NUMBER_SIZE = 32, NOTES_MOST = 16 };
@@ -70,10 +67,6 @@ static tsr_device *device_of(const tsr_training *t)
     return first == NULL ? NULL : tsr_device_of(first);
 }
 
-/* The numbers, in the order of number_keys. */
-enum { STEP, EPOCH, SAMPLE, SEED, DRAWS, HOST_DRAWS, LR, NUMBERS };
-static const char *const number_keys[NUMBERS] = {"step", "epoch", "sample", "seed", "draws", "host_draws", "lr"};
-
 static tsr_status check_training(const tsr_training *t, const char *path, const char *what)
 {
     if (t == NULL || t->model == NULL || path == NULL || device_of(t) == NULL)
@@ -89,22 +82,24 @@ static tsr_status check_training(const tsr_training *t, const char *path, const 
 
 static tsr_status write_state(const tsr_training *t, const char *path, tensor_list *list)
 {
-    char numbers[NUMBERS][NUMBER_SIZE];
+    char numbers[TRAINING_NUMBERS][NUMBER_SIZE];
     uint64_t epoch = 0;
     int64_t sample = 0;
     const tsr_random_state random = tsr_random_state_get(device_of(t));
     tsr_batches_place(t->batches, &epoch, &sample);
-    const uint64_t values[LR] = {[STEP] = (uint64_t)t->step, [EPOCH] = epoch,        [SAMPLE] = (uint64_t)sample,
-                                 [SEED] = random.seed,       [DRAWS] = random.draws, [HOST_DRAWS] = random.host_draws};
-    tsr_metadata metadata[NUMBERS + 2 + NOTES_MOST] = {{"format", format_name},
-                                                       {"settings", t->settings != NULL ? t->settings : ""}};
-    for (int i = 0; i < LR; i++)
+    const uint64_t values[TRAINING_WHOLE] = {
+        [TRAINING_STEP] = (uint64_t)t->step,  [TRAINING_EPOCH] = epoch,
+        [TRAINING_SAMPLE] = (uint64_t)sample, [TRAINING_SEED] = random.seed,
+        [TRAINING_DRAWS] = random.draws,      [TRAINING_HOST_DRAWS] = random.host_draws};
+    tsr_metadata metadata[TRAINING_NUMBERS + 2 + NOTES_MOST] = {{"format", TRAINING_FORMAT},
+                                                                {"settings", t->settings != NULL ? t->settings : ""}};
+    for (int i = 0; i < TRAINING_WHOLE; i++)
         snprintf(numbers[i], NUMBER_SIZE, "%" PRIu64, values[i]);
-    snprintf(numbers[LR], NUMBER_SIZE, "%.17g", tsr_optimizer_lr(t->optimizer));
-    for (int i = 0; i < NUMBERS; i++)
-        metadata[2 + i] = (tsr_metadata){number_keys[i], numbers[i]};
+    snprintf(numbers[TRAINING_WHOLE], NUMBER_SIZE, "%.17g", tsr_optimizer_lr(t->optimizer));
+    for (int i = 0; i < TRAINING_NUMBERS; i++)
+        metadata[2 + i] = (tsr_metadata){training_keys[i], numbers[i]};
     for (size_t i = 0; i < t->note_count; i++)
-        metadata[2 + NUMBERS + i] = t->notes[i];
+        metadata[2 + TRAINING_NUMBERS + i] = t->notes[i];
 
     tsr_status status = tsr_scope_begin();
     if (status != TSR_OK)
@@ -115,7 +110,8 @@ static tsr_status write_state(const tsr_training *t, const char *path, tensor_li
         status = losses == NULL ? tsr_last_status() : tensor_list_add(list, "", "losses", losses);
     }
     if (status == TSR_OK)
-        status = safetensors_write(path, list->items, list->count, metadata, NUMBERS + 2 + t->note_count, true);
+        status =
+            safetensors_write(path, list->items, list->count, metadata, TRAINING_NUMBERS + 2 + t->note_count, true);
     tsr_scope_end();
     return status;
 }
@@ -139,49 +135,6 @@ tsr_status tsr_training_save(const tsr_training *t, const char *path, int keep)
 
 /* ---- loading ------------------------------------------------------------------------------------------------------ */
 
-static tsr_status read_whole(const tsr_safetensors *f, const char *key, uint64_t *value)
-{
-    const char *digits = tsr_safetensors_metadata(f, key);
-    char *end = NULL;
-    if (digits == NULL)
-        return fail(TSR_CORRUPT_DATA, "%s has no '%s'", f->path, key);
-    errno = 0;
-    if (digits[0] >= '0' && digits[0] <= '9')
-        *value = strtoull(digits, &end, 10);
-    if (end == NULL || *end != '\0' || errno != 0)
-        return fail(TSR_CORRUPT_DATA, "%s: its '%s' is '%.64s', no whole number below 2^64", f->path, key, digits);
-    return TSR_OK;
-}
-
-static tsr_status read_real(const tsr_safetensors *f, const char *key, double *value)
-{
-    const char *digits = tsr_safetensors_metadata(f, key);
-    char *end = NULL;
-    if (digits == NULL)
-        return fail(TSR_CORRUPT_DATA, "%s has no '%s'", f->path, key);
-    if (digits[0] != '\0')
-        *value = strtod(digits, &end);
-    if (end == NULL || *end != '\0' || !(*value >= 0) || !isfinite(*value))
-        return fail(TSR_CORRUPT_DATA, "%s: its '%s' is '%.64s', no finite number of at least 0", f->path, key, digits);
-    return TSR_OK;
-}
-
-static tsr_status check_kind(const tsr_training *t, const tsr_safetensors *f)
-{
-    const char *format = tsr_safetensors_metadata(f, "format"), *settings = tsr_safetensors_metadata(f, "settings");
-    const char *wanted = t->settings != NULL ? t->settings : "";
-    if (format == NULL)
-        return fail(TSR_CORRUPT_DATA, "%s is no training state: it tells no format", f->path);
-    if (strcmp(format, format_name) != 0)
-        return fail(TSR_CORRUPT_DATA, "%s is '%.64s'; what can be read is '%s'", f->path, format, format_name);
-    if (settings == NULL)
-        return fail(TSR_CORRUPT_DATA, "%s does not tell of which training it is", f->path);
-    if (strcmp(settings, wanted) != 0)
-        return fail(TSR_INVALID_ARGUMENT, "%s is of another training: it was '%.200s', this is '%.200s'", f->path,
-                    settings, wanted);
-    return TSR_OK;
-}
-
 /* The losses are the caller's host memory: read without a device. */
 static tsr_status read_losses(const tsr_training *t, tsr_safetensors *f, uint64_t steps)
 {
@@ -198,43 +151,35 @@ static tsr_status read_losses(const tsr_training *t, tsr_safetensors *f, uint64_
     return file_reader_at(f->reader, f->data_begin + e->begin, t->losses, (size_t)e->shown.bytes);
 }
 
-static tsr_status apply(tsr_training *t, tsr_safetensors *f, const tensor_list *list, const uint64_t *whole, double lr)
+static tsr_status apply(tsr_training *t, tsr_safetensors *f, const tensor_list *list, const training_numbers *n)
 {
-    const tsr_random_state random = {whole[SEED], whole[DRAWS], whole[HOST_DRAWS]};
-    tsr_status status = t->losses != NULL ? read_losses(t, f, whole[STEP]) : TSR_OK;
+    const tsr_random_state random = {n->whole[TRAINING_SEED], n->whole[TRAINING_DRAWS], n->whole[TRAINING_HOST_DRAWS]};
+    tsr_status status = t->losses != NULL ? read_losses(t, f, n->whole[TRAINING_STEP]) : TSR_OK;
     if (status == TSR_OK && t->batches != NULL &&
-        (status = tsr_batches_seek(t->batches, whole[EPOCH], (int64_t)whole[SAMPLE])) != TSR_OK)
+        (status = tsr_batches_seek(t->batches, n->whole[TRAINING_EPOCH], (int64_t)n->whole[TRAINING_SAMPLE])) != TSR_OK)
         return fail_prefix("%s", f->path);
     if (status == TSR_OK)
         status = tensor_list_fill(list, f);
     if (status == TSR_OK && t->optimizer != NULL)
-        status = tsr_optimizer_set_lr(t->optimizer, lr);
+        status = tsr_optimizer_set_lr(t->optimizer, n->lr);
     if (status == TSR_OK)
         status = tsr_random_state_set(device_of(t), &random);
     if (status == TSR_OK)
-        t->step = (int64_t)whole[STEP];
+        t->step = (int64_t)n->whole[TRAINING_STEP];
     return status;
 }
 
 static tsr_status load_state(tsr_training *t, tsr_safetensors *f, tensor_list *list)
 {
-    uint64_t whole[LR];
-    double lr = 0;
+    training_numbers numbers;
     tsr_status status = safetensors_verify(f);
     if (status == TSR_OK)
-        status = check_kind(t, f);
-    for (int i = 0; i < LR && status == TSR_OK; i++)
-        status = read_whole(f, number_keys[i], &whole[i]);
-    if (status == TSR_OK && (whole[STEP] > INT64_MAX || whole[SAMPLE] > INT64_MAX))
-        status = fail(TSR_CORRUPT_DATA, "%s: step %" PRIu64 " or place %" PRIu64 " is out of range", f->path,
-                      whole[STEP], whole[SAMPLE]);
-    if (status == TSR_OK)
-        status = read_real(f, number_keys[LR], &lr);
+        status = training_numbers_read(&f->header, f->path, t->settings != NULL ? t->settings : "", &numbers);
     if (status == TSR_OK)
         status = collect(t, f, list);
     if (status == TSR_OK)
         status = tensor_list_check(list, f);
-    return status == TSR_OK ? apply(t, f, list, whole, lr) : status;
+    return status == TSR_OK ? apply(t, f, list, &numbers) : status;
 }
 
 tsr_status tsr_training_load(tsr_training *t, const char *path)
