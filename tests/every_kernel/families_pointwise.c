@@ -71,7 +71,8 @@ void every_copy(const run *r)
     {
         require_ok(r, tsr_scope_begin());
         require(r, tsr_contiguous(turned(operand(r, dtype, SHAPE(3, 5)))));
-        require(r, tsr_contiguous(tsr_slice(operand(r, dtype, SHAPE(3, 70)), 1, 1, 69, 1))); /* by rows */
+        require(r, tsr_contiguous(tsr_expand(operand(r, dtype, SHAPE(512)), SHAPE(2, 512))));
+        require(r, tsr_contiguous(tsr_slice(operand(r, dtype, SHAPE(3, 70)), 1, 1, 69, 1)));
         require_ok(r, tsr_scope_end());
     }
     EACH_DTYPE(dtype, float_dtypes)
