@@ -168,12 +168,43 @@ static void counts_across_threads(void **state)
     thread_pool_destroy(pool);
 }
 
+static void arrays_grow_in_place_or_move_with_their_content(void **state)
+{
+    (void)state;
+    size_t capacity = 0;
+    int *items = NULL, moves = 0;
+    for (int i = 0; i < 1000; i++) {
+        const size_t before = capacity;
+        int *grown = host_grown(items, (size_t)i, &capacity, sizeof *grown);
+        assert_non_null(grown);
+        assert_true(capacity > (size_t)i && capacity >= before);
+        moves += capacity != before;
+        items = grown;
+        items[i] = i;
+    }
+    assert_true(moves < 12);
+    for (int i = 0; i < 1000; i++)
+        assert_int_equal(items[i], i);
+    /* A failure leaves the array as it was. */
+    const size_t kept = capacity;
+    assert_null(host_grown(items, SIZE_MAX / 4, &capacity, sizeof *items));
+    assert_int_equal(tsr_last_status(), TSR_OUT_OF_MEMORY);
+    assert_null(host_grown(items, SIZE_MAX, &capacity, sizeof *items));
+    assert_int_equal(capacity, kept);
+    assert_int_equal(items[999], 999);
+    host_free(items);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(adds_and_multiplies), cmocka_unit_test(ranges_and_rounding),
-        cmocka_unit_test(counts_what_lives),   cmocka_unit_test(refuses_impossible_sizes),
-        cmocka_unit_test(fails_on_demand),     cmocka_unit_test(counts_across_threads),
+        cmocka_unit_test(arrays_grow_in_place_or_move_with_their_content),
+        cmocka_unit_test(adds_and_multiplies),
+        cmocka_unit_test(ranges_and_rounding),
+        cmocka_unit_test(counts_what_lives),
+        cmocka_unit_test(refuses_impossible_sizes),
+        cmocka_unit_test(fails_on_demand),
+        cmocka_unit_test(counts_across_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -217,14 +217,10 @@ typedef struct node_heap {
 
 static bool heap_push(node_heap *heap, tape_node *node)
 {
-    if (heap->count == heap->capacity) {
-        const size_t capacity = heap->capacity == 0 ? 64 : 2 * heap->capacity;
-        tape_node **grown = host_realloc_array(heap->nodes, capacity, sizeof(tape_node *));
-        if (grown == NULL)
-            return false;
-        heap->nodes = grown;
-        heap->capacity = capacity;
-    }
+    tape_node **grown = host_grown(heap->nodes, heap->count, &heap->capacity, sizeof(tape_node *));
+    if (grown == NULL)
+        return false;
+    heap->nodes = grown;
     size_t i = heap->count++;
     for (; i > 0 && heap->nodes[(i - 1) / 2]->sequence < node->sequence; i = (i - 1) / 2)
         heap->nodes[i] = heap->nodes[(i - 1) / 2];

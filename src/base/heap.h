@@ -26,14 +26,10 @@ static inline bool heap_before(heap_item a, heap_item b)
 /* false where memory ran out */
 static inline bool heap_push(heap *h, uint64_t key, uint64_t value)
 {
-    if (h->count == h->capacity) {
-        const size_t capacity = h->capacity == 0 ? 64 : 2 * h->capacity;
-        heap_item *items = host_realloc_array(h->items, capacity, sizeof *items);
-        if (items == NULL)
-            return false;
-        h->items = items;
-        h->capacity = capacity;
-    }
+    heap_item *items = host_grown(h->items, h->count, &h->capacity, sizeof *items);
+    if (items == NULL)
+        return false;
+    h->items = items;
     const heap_item item = {key, value};
     size_t i = h->count++;
     for (; i > 0 && heap_before(item, h->items[(i - 1) / 2]); i = (i - 1) / 2)

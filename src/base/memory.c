@@ -58,6 +58,17 @@ void *host_realloc_array(void *pointer, size_t count, size_t size)
     return moved;
 }
 
+void *host_grown(void *items, size_t count, size_t *capacity, size_t size)
+{
+    if (count < *capacity)
+        return items;
+    const size_t more = count <= SIZE_MAX / 2 ? max_size(2 * count, 16) : SIZE_MAX;
+    void *moved = host_realloc_array(items, more, size);
+    if (moved != NULL)
+        *capacity = more;
+    return moved;
+}
+
 void host_free(void *pointer)
 {
     if (pointer == NULL)

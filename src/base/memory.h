@@ -18,6 +18,10 @@ void *host_alloc_zeroed(size_t count, size_t size);
  * pointer may be NULL. */
 void *host_realloc_array(void *pointer, size_t count, size_t size);
 
+/* An array that grows, with room for element `count`: `items` while *capacity is above it, else moved to a place of at least twice the capacity, which is
+ * updated. On failure NULL, and the array is as it was. */
+void *host_grown(void *items, size_t count, size_t *capacity, size_t size);
+
 /* Frees what the functions above and host_strdup returned. NULL is fine. */
 void host_free(void *pointer);
 

@@ -107,14 +107,10 @@ int64_t tsr_tokenizer_special(const tsr_tokenizer *t, const char *name)
 
 bool token_list_put(token_list *list, uint32_t token)
 {
-    if (list->count == list->capacity) {
-        const size_t capacity = list->capacity == 0 ? 4 : 2 * list->capacity;
-        uint32_t *tokens = host_realloc_array(list->tokens, capacity, sizeof *tokens);
-        if (tokens == NULL)
-            return false;
-        list->tokens = tokens;
-        list->capacity = capacity;
-    }
+    uint32_t *tokens = host_grown(list->tokens, list->count, &list->capacity, sizeof *tokens);
+    if (tokens == NULL)
+        return false;
+    list->tokens = tokens;
     list->tokens[list->count++] = token;
     return true;
 }

@@ -13,14 +13,10 @@
 tsr_status tensor_list_add(tensor_list *list, const char *prefix, const char *name, tsr_tensor *t)
 {
     char whole[2 * NAME_SIZE];
-    if (list->count == list->capacity) {
-        const size_t capacity = list->capacity == 0 ? 32 : 2 * list->capacity;
-        tsr_named_tensor *items = host_realloc_array(list->items, capacity, sizeof *items);
-        if (items == NULL)
-            return TSR_OUT_OF_MEMORY;
-        list->items = items;
-        list->capacity = capacity;
-    }
+    tsr_named_tensor *items = host_grown(list->items, list->count, &list->capacity, sizeof *items);
+    if (items == NULL)
+        return TSR_OUT_OF_MEMORY;
+    list->items = items;
     snprintf(whole, sizeof whole, "%s%s", prefix, name);
     char *copy = host_strdup(whole);
     if (copy == NULL)

@@ -23,14 +23,10 @@ static bool label_index(memory_history *r, memory_label label, uint16_t *at)
         }
     if (r->label_count == UINT16_MAX)
         return false;
-    if (r->label_count == r->label_capacity) {
-        const size_t capacity = 64 + 2 * r->label_capacity;
-        memory_label *grown = host_realloc_array(r->labels, capacity, sizeof *grown);
-        if (grown == NULL)
-            return false;
-        r->labels = grown;
-        r->label_capacity = capacity;
-    }
+    memory_label *grown = host_grown(r->labels, r->label_count, &r->label_capacity, sizeof *grown);
+    if (grown == NULL)
+        return false;
+    r->labels = grown;
     *at = (uint16_t)r->label_count;
     r->labels[r->label_count++] = label;
     return true;

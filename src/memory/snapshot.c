@@ -61,14 +61,10 @@ static tsr_memory_owner *owner_of(owner_table *t, memory_label label)
     for (size_t i = 0; i < t->count; i++)
         if (t->rows[i].kind == label.kind && strcmp(t->rows[i].name, name) == 0)
             return &t->rows[i];
-    if (t->count == t->capacity) {
-        const size_t capacity = 32 + 2 * t->capacity;
-        tsr_memory_owner *grown = host_realloc_array(t->rows, capacity, sizeof *grown);
-        if (grown == NULL)
-            return NULL;
-        t->rows = grown;
-        t->capacity = capacity;
-    }
+    tsr_memory_owner *grown = host_grown(t->rows, t->count, &t->capacity, sizeof *grown);
+    if (grown == NULL)
+        return NULL;
+    t->rows = grown;
     t->rows[t->count] = (tsr_memory_owner){.kind = label.kind, .name = name};
     return &t->rows[t->count++];
 }

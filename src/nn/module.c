@@ -104,21 +104,13 @@ static tsr_status tensors_add(tsr_module *m, named_tensors *list, const char *na
         return tsr_last_status() != TSR_OK ? tsr_last_status() : TSR_INVALID_ARGUMENT;
     }
     char *copy = name_is_free(m, name) ? host_strdup(name) : NULL;
-    if (copy != NULL && list->count == list->capacity) {
-        const size_t capacity = 4 + 2 * list->capacity;
-        named_tensor *grown = host_realloc_array(list->items, capacity, sizeof *grown);
-        if (grown == NULL) {
-            host_free(copy);
-            copy = NULL;
-        } else {
-            list->items = grown;
-            list->capacity = capacity;
-        }
-    }
-    if (copy == NULL) {
+    named_tensor *grown = copy == NULL ? NULL : host_grown(list->items, list->count, &list->capacity, sizeof *grown);
+    if (grown == NULL) {
+        host_free(copy);
         tsr_release(t);
         return tsr_last_status();
     }
+    list->items = grown;
     list->items[list->count++] = (named_tensor){copy, tsr_keep(t)};
     tensor_label(t, TSR_MEMORY_PARAMETER, list == &m->parameters ? "parameters" : "buffers");
     return TSR_OK;
@@ -145,21 +137,14 @@ tsr_status tsr_module_add_child(tsr_module *m, const char *name, tsr_module *chi
         return tsr_last_status() != TSR_OK ? tsr_last_status() : TSR_INVALID_ARGUMENT;
     }
     char *copy = name_is_free(m, name) ? host_strdup(name) : NULL;
-    if (copy != NULL && m->child_count == m->child_capacity) {
-        const size_t capacity = 8 + 2 * m->child_capacity;
-        named_module *grown = host_realloc_array(m->children, capacity, sizeof *grown);
-        if (grown == NULL) {
-            host_free(copy);
-            copy = NULL;
-        } else {
-            m->children = grown;
-            m->child_capacity = capacity;
-        }
-    }
-    if (copy == NULL) {
+    named_module *grown =
+        copy == NULL ? NULL : host_grown(m->children, m->child_count, &m->child_capacity, sizeof *grown);
+    if (grown == NULL) {
+        host_free(copy);
         tsr_module_destroy(child);
         return tsr_last_status();
     }
+    m->children = grown;
     m->children[m->child_count++] = (named_module){.name = copy, .module = child};
     return TSR_OK;
 }

@@ -53,16 +53,12 @@ bool scope_owns(const tensor *t)
 bool scope_add(tensor *t)
 {
     struct scope *s = innermost;
-    if (s->count == s->capacity) {
-        const size_t capacity = s->capacity == 0 ? 32 : 2 * s->capacity;
-        tensor **grown = host_realloc_array(s->tensors, capacity, sizeof *grown);
-        if (grown == NULL) {
-            tsr_release(t);
-            return false;
-        }
-        s->tensors = grown;
-        s->capacity = capacity;
+    tensor **grown = host_grown(s->tensors, s->count, &s->capacity, sizeof *grown);
+    if (grown == NULL) {
+        tsr_release(t);
+        return false;
     }
+    s->tensors = grown;
     t->scope = s;
     t->scope_slot = s->count;
     s->tensors[s->count++] = t;

@@ -53,14 +53,10 @@ typedef struct bench_run {
 
 static bench_record *add_record(bench_results *b)
 {
-    if (b->count == b->capacity) {
-        const size_t more = b->capacity == 0 ? 256 : 2 * b->capacity;
-        bench_record *records = host_realloc_array(b->records, more, sizeof *records);
-        if (records == NULL)
-            return NULL;
-        b->records = records;
-        b->capacity = more;
-    }
+    bench_record *records = host_grown(b->records, b->count, &b->capacity, sizeof *records);
+    if (records == NULL)
+        return NULL;
+    b->records = records;
     return &b->records[b->count++];
 }
 

@@ -87,14 +87,10 @@ static bool count_sample(void *context, const operator_row *row, tsr_dtype dtype
 
 static check_record *add_record(comparison *c)
 {
-    if (c->count == c->capacity) {
-        const size_t more = c->capacity == 0 ? 1024 : c->capacity * 2;
-        check_record *records = host_realloc_array(c->records, more, sizeof *records);
-        if (records == NULL)
-            return NULL;
-        c->records = records;
-        c->capacity = more;
-    }
+    check_record *records = host_grown(c->records, c->count, &c->capacity, sizeof *records);
+    if (records == NULL)
+        return NULL;
+    c->records = records;
     return &c->records[c->count++];
 }
 

@@ -191,14 +191,10 @@ static void name_tensor(const recorder *r, tsr_tensor *t, digest *d)
 
 static bool keep_tensor(recorder *r, const char *side, int i, tsr_tensor *t)
 {
-    if (r->kept_count == r->kept_capacity) {
-        const size_t more = r->kept_capacity == 0 ? 64 : 2 * r->kept_capacity;
-        kept_tensor *kept = host_realloc_array(r->kept, more, sizeof *kept);
-        if (kept == NULL)
-            return false;
-        r->kept = kept;
-        r->kept_capacity = more;
-    }
+    kept_tensor *kept = host_grown(r->kept, r->kept_count, &r->kept_capacity, sizeof *kept);
+    if (kept == NULL)
+        return false;
+    r->kept = kept;
     kept_tensor *k = &r->kept[r->kept_count];
     k->tensor = tsr_keep(tsr_clone(t));
     if (k->tensor == NULL)

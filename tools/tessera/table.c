@@ -20,14 +20,10 @@ void table_column(table *t, const char *title, align a, bool shrinks)
 
 static table_line *add_line(table *t)
 {
-    if (t->count == t->capacity) {
-        const size_t capacity = t->capacity == 0 ? 16 : 2 * t->capacity;
-        table_line *lines = host_realloc_array(t->lines, capacity, sizeof *lines);
-        if (lines == NULL)
-            return NULL;
-        t->lines = lines;
-        t->capacity = capacity;
-    }
+    table_line *lines = host_grown(t->lines, t->count, &t->capacity, sizeof *lines);
+    if (lines == NULL)
+        return NULL;
+    t->lines = lines;
     table_line *line = &t->lines[t->count++];
     memset(line, 0, sizeof *line);
     return line;
