@@ -130,7 +130,7 @@ tsr_tensor *tsr_dropout(tsr_tensor *x, double p, bool training)
 {
     if (x == NULL)
         return NULL;
-    if (!training && p >= 0 && p < 1)
+    if ((!training || p == 0) && p >= 0 && p < 1) /* nothing is left out */
         return tsr_reshape(x, x->rank, x->shape);
     const uint64_t draw = device_next_draw(x->storage->device);
     return OP1(op_dropout, ATTRS(A_FLOAT(p), A_INT(training), A_INT((int64_t)draw)), x);
