@@ -10,6 +10,7 @@
 #include "autograd/checkpoint.h"
 #include "autograd/observer.h"
 #include "base/error.h"
+#include "base/heap.h"
 #include "base/memory.h"
 #include "base/profile.h"
 #include "tessera/autograd.h"
@@ -209,40 +210,6 @@ tsr_tensor *tsr_detach(tsr_tensor *t)
 
 /* ---- the walk ---- */
 
-/* A max-heap of nodes by sequence number. */
-typedef struct node_heap {
-    tape_node **nodes;
-    size_t count, capacity;
-} node_heap;
-
-static bool heap_push(node_heap *heap, tape_node *node)
-{
-    tape_node **grown = host_grown(heap->nodes, heap->count, &heap->capacity, sizeof(tape_node *));
-    if (grown == NULL)
-        return false;
-    heap->nodes = grown;
-    size_t i = heap->count++;
-    for (; i > 0 && heap->nodes[(i - 1) / 2]->sequence < node->sequence; i = (i - 1) / 2)
-        heap->nodes[i] = heap->nodes[(i - 1) / 2];
-    heap->nodes[i] = node;
-    return true;
-}
-
-static tape_node *heap_pop(node_heap *heap)
-{
-    tape_node *top = heap->nodes[0], *last = heap->nodes[--heap->count];
-    size_t i = 0;
-    for (size_t child; (child = 2 * i + 1) < heap->count; i = child) {
-        if (child + 1 < heap->count && heap->nodes[child + 1]->sequence > heap->nodes[child]->sequence)
-            child++;
-        if (heap->nodes[child]->sequence <= last->sequence)
-            break;
-        heap->nodes[i] = heap->nodes[child];
-    }
-    heap->nodes[i] = last;
-    return top;
-}
-
 static void node_forget_gradients(tape_node *node)
 {
     for (int i = 0; i < OP_MAX_OUTPUTS; i++) {
@@ -252,11 +219,11 @@ static void node_forget_gradients(tape_node *node)
 }
 
 /* A node that waits in the heap gives up its gradients when it leaves; one that cannot enter does so at once. */
-static bool node_enqueue(node_heap *heap, tape_node *node)
+static bool node_enqueue(heap *waiting, tape_node *node)
 {
     if (node->queued)
         return true;
-    if (!heap_push(heap, node)) {
+    if (!heap_push(waiting, ~node->sequence, (uint64_t)(uintptr_t)node)) { /* the latest first */
         node_forget_gradients(node);
         return false;
     }
@@ -370,10 +337,10 @@ static bool run_backward(const tape_node *node, tensor **dx)
 }
 
 /* g goes where t came from. */
-static bool hand_on(node_heap *heap, tape_node *node, int output, tensor *leaf, tensor *g)
+static bool hand_on(heap *waiting, tape_node *node, int output, tensor *leaf, tensor *g)
 {
     if (node != NULL)
-        return accumulate(&node->gradient[output], g) && node_enqueue(heap, node);
+        return accumulate(&node->gradient[output], g) && node_enqueue(waiting, node);
     return leaf == NULL || accumulate_leaf(leaf, g);
 }
 
@@ -395,7 +362,7 @@ static tensor *part_input(const tape_node *node, int i)
 
 /* Runs the part again, recording it: its nodes are the latest, so the walk comes to them next, and from them to the part's inputs, in the order of a
  * graph that had held them from the start. */
-static bool part_visit(node_heap *heap, const tape_node *node)
+static bool part_visit(heap *waiting, const tape_node *node)
 {
     const op_record *r = &node->record;
     tensor *in[OP_MAX_INPUTS] = {NULL}, *out[OP_MAX_OUTPUTS] = {NULL};
@@ -413,13 +380,13 @@ static bool part_visit(node_heap *heap, const tape_node *node)
             return false;
         }
         if (node->gradient[i] != NULL && tensor_tracked(out[i]) &&
-            !hand_on(heap, out[i]->node, out[i]->node_output, out[i], node->gradient[i]))
+            !hand_on(waiting, out[i]->node, out[i]->node_output, out[i], node->gradient[i]))
             return false;
     }
     return true;
 }
 
-static bool op_visit(node_heap *heap, const tape_node *node)
+static bool op_visit(heap *waiting, const tape_node *node)
 {
     tensor *dx[OP_MAX_INPUTS] = {NULL};
     if (!run_backward(node, dx))
@@ -428,13 +395,13 @@ static bool op_visit(node_heap *heap, const tape_node *node)
         const tape_edge *edge = &node->edges[i];
         if (dx[i] == NULL || (edge->node == NULL && edge->leaf == NULL))
             continue;
-        if (!check_gradient(node, i, dx[i]) || !hand_on(heap, edge->node, edge->output, edge->leaf, dx[i]))
+        if (!check_gradient(node, i, dx[i]) || !hand_on(waiting, edge->node, edge->output, edge->leaf, dx[i]))
             return false;
     }
     return true;
 }
 
-static bool node_visit(node_heap *heap, tape_node *node, bool keep_graph)
+static bool node_visit(heap *waiting, tape_node *node, bool keep_graph)
 {
     if (node->freed) {
         fail(TSR_INVALID_ARGUMENT,
@@ -443,7 +410,7 @@ static bool node_visit(node_heap *heap, tape_node *node, bool keep_graph)
              node->record.name);
         return false;
     }
-    if (!check_versions(node) || !(node->record.part != NULL ? part_visit(heap, node) : op_visit(heap, node))) {
+    if (!check_versions(node) || !(node->record.part != NULL ? part_visit(waiting, node) : op_visit(waiting, node))) {
         fail_prefix("backward of %s", node->record.name);
         return false;
     }
@@ -463,18 +430,18 @@ static void node_leave(tape_node *node)
 
 static bool walk(tape_node *root, int output, tensor *gradient, bool keep_graph)
 {
-    node_heap heap = {0};
-    bool ok = accumulate(&root->gradient[output], gradient) && node_enqueue(&heap, root);
-    while (heap.count > 0) {
-        tape_node *node = heap_pop(&heap);
+    heap waiting = {0};
+    bool ok = accumulate(&root->gradient[output], gradient) && node_enqueue(&waiting, root);
+    while (waiting.count > 0) {
+        tape_node *node = (tape_node *)(uintptr_t)heap_pop(&waiting).value;
         ok = ok && tsr_scope_begin() == TSR_OK;
         if (ok) {
-            ok = node_visit(&heap, node, keep_graph);
+            ok = node_visit(&waiting, node, keep_graph);
             tsr_scope_end();
         }
         node_leave(node);
     }
-    host_free(heap.nodes);
+    heap_free(&waiting);
     return ok;
 }
 
