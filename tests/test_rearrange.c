@@ -259,7 +259,7 @@ static void check_sort(const run *r, tsr_dtype dtype, int64_t n, bool descending
     tsr_tensor *dy = random_tensor(r, dtype <= TSR_F64 ? dtype : TSR_F32, 2, shape, INTEGERS, 72, &g);
     for (int line = 0; line < 3; line++) {
         const int64_t first = axis == 0 ? line : line * n, top_first = axis == 0 ? line : line * k;
-        double column[600];
+        static double column[4500];
         for (int64_t i = 0; i < n; i++)
             column[i] = v[first + i * step];
         for (int64_t i = 0; i < n; i++) {
@@ -287,10 +287,10 @@ static void check_sort(const run *r, tsr_dtype dtype, int64_t n, bool descending
 
 static void sort_on(const run *r)
 {
-    static const int64_t sizes[] = {1, 2, 63, 65, 129, 570};
+    static const int64_t sizes[] = {1, 2, 63, 65, 129, 570, 4500}; /* the last of several work-groups a row */
     for (int d = 0; d < 6; d++)
-        for (int i = 0; i < 6 && takes(r, d); i++)
-            if (d == 0 || i > 3)
+        for (int i = 0; i < 7 && takes(r, d); i++)
+            if (d == 0 || i == 4 || i == 5)
                 check_sort(r, all_dtypes[d], sizes[i], i % 2 == 0, (i + d) % 3 == 0 ? 0 : 1);
     static const int64_t classes[] = {2, 0, -1, 3, 1};
     int64_t hot[15];
