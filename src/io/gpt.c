@@ -12,6 +12,7 @@
 #include "base/memory.h"
 #include "base/text.h"
 #include "io/module.h"
+#include "nn/gpt.h"
 
 enum { HEADS_MOST = 65536, CONFIG_MOST = 1 << 20, PUBLISHED_HEAD = 64 };
 
@@ -126,7 +127,7 @@ static tsr_module *load(tsr_device *device, tsr_safetensors *f, const char *path
              (long long)o.width, (long long)o.heads);
         return NULL;
     }
-    tsr_module *gpt = tsr_gpt_create(device, &o);
+    tsr_module *gpt = gpt_create(device, &o, 0);
     if (gpt != NULL && fill(gpt, f, prefix) != TSR_OK) {
         tsr_module_destroy(gpt);
         return NULL;

@@ -86,18 +86,18 @@ static tsr_tensor *block_forward(void *context, tsr_module *self, tsr_tensor *x)
     return tsr_add(x, gpt_child(self, MLP, gpt_child(self, LN_2, x)));
 }
 
-static tsr_module *block(tsr_device *device, const tsr_gpt_options *o)
+static tsr_module *block(tsr_device *device, const tsr_gpt_options *o, double deviation)
 {
-    const double residual = DEVIATION / sqrt(2.0 * (double)o->layers);
+    const double residual = deviation / sqrt(2.0 * (double)o->layers);
     const int64_t width = o->width;
     /* One after the other: each takes the next random numbers. */
     tsr_module *attention[2], *mlp[2], *parts[4];
     parts[LN_1] = tsr_layer_norm_create(device, 1, &width, EPSILON, true);
-    attention[C_ATTN] = projection(device, width, 3 * width, DEVIATION);
+    attention[C_ATTN] = projection(device, width, 3 * width, deviation);
     attention[ATTN_PROJ] = projection(device, width, width, residual);
     parts[ATTN] = parent("attention", attention_forward, o, (const char *const[]){"c_attn", "c_proj"}, attention, 2);
     parts[LN_2] = tsr_layer_norm_create(device, 1, &width, EPSILON, true);
-    mlp[C_FC] = projection(device, width, 4 * width, DEVIATION);
+    mlp[C_FC] = projection(device, width, 4 * width, deviation);
     mlp[MLP_PROJ] = projection(device, 4 * width, width, residual);
     parts[MLP] = parent("mlp", mlp_forward, o, (const char *const[]){"c_fc", "c_proj"}, mlp, 2);
     return parent("block", block_forward, o, (const char *const[]){"ln_1", "attn", "ln_2", "mlp"}, parts, 4);
@@ -128,28 +128,33 @@ static bool options_valid(const tsr_gpt_options *o)
     return false;
 }
 
-static tsr_module *blocks(tsr_device *device, const tsr_gpt_options *o)
+static tsr_module *blocks(tsr_device *device, const tsr_gpt_options *o, double deviation)
 {
     tsr_module **list = host_alloc_zeroed((size_t)o->layers, sizeof *list);
     if (list == NULL)
         return NULL;
     for (int64_t i = 0; i < o->layers && (i == 0 || list[i - 1] != NULL); i++)
-        list[i] = block(device, o);
+        list[i] = block(device, o, deviation);
     tsr_module *m = tsr_sequential_create(list, (size_t)o->layers);
     host_free(list);
     return m;
 }
 
-tsr_module *tsr_gpt_create(tsr_device *device, const tsr_gpt_options *o)
+tsr_module *gpt_create(tsr_device *device, const tsr_gpt_options *o, double deviation)
 {
     if (device == NULL || !options_valid(o))
         return NULL;
     tsr_module *parts[4];
-    parts[WTE] = module_embedding(device, o->vocabulary, o->width, -1, DEVIATION);
-    parts[WPE] = module_embedding(device, o->context, o->width, -1, DEVIATION);
-    parts[H] = blocks(device, o);
+    parts[WTE] = module_embedding(device, o->vocabulary, o->width, -1, deviation);
+    parts[WPE] = module_embedding(device, o->context, o->width, -1, deviation);
+    parts[H] = blocks(device, o, deviation);
     parts[LN_F] = tsr_layer_norm_create(device, 1, &o->width, EPSILON, true);
     return parent("gpt", gpt_forward, o, (const char *const[]){"wte", "wpe", "h", "ln_f"}, parts, 4);
+}
+
+tsr_module *tsr_gpt_create(tsr_device *device, const tsr_gpt_options *o)
+{
+    return gpt_create(device, o, DEVIATION);
 }
 
 const tsr_gpt_options *gpt_options(const tsr_module *gpt, const char *what)

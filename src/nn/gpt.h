@@ -16,6 +16,9 @@ static inline tsr_tensor *gpt_child(const tsr_module *m, int i, tsr_tensor *x)
     return tsr_forward(m->children[i].module, x);
 }
 
+/* tsr_gpt_create with weights of this deviation; 0: zeros, for who fills them in. */
+tsr_module *gpt_create(tsr_device *device, const tsr_gpt_options *options, double deviation);
+
 /* The options that it was made with; NULL, with "`what`: …" as the thread's error, for another module. */
 const tsr_gpt_options *gpt_options(const tsr_module *gpt, const char *what);
 

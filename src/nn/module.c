@@ -196,6 +196,8 @@ tsr_status module_add_uniform(tsr_module *m, const char *name, tsr_device *devic
 tsr_status module_add_normal(tsr_module *m, const char *name, tsr_device *device, int rank, const int64_t *shape,
                              double deviation)
 {
+    if (deviation == 0)
+        return module_add_constant(m, name, device, rank, shape, 0);
     return add_drawn(m, name, device, rank, shape, next_normal, deviation);
 }
 

@@ -38,7 +38,7 @@ tsr_module *module_finished(tsr_module *module, tsr_status status);
 /* An f32 parameter from U(-bound, bound), from the device's seed and a stream of its own, made on the host. */
 tsr_status module_add_uniform(tsr_module *module, const char *name, tsr_device *device, int rank, const int64_t *shape,
                               double bound);
-/* Likewise from the normal distribution of mean 0. */
+/* Likewise from the normal distribution of mean 0; of deviation 0, zeros, which take no number from the stream. */
 tsr_status module_add_normal(tsr_module *module, const char *name, tsr_device *device, int rank, const int64_t *shape,
                              double deviation);
 /* tsr_embedding_create with a weight of that deviation. */
