@@ -79,7 +79,7 @@ static bool run_first(const checkpoint *part, tensor *const *in, int in_count, t
     if (*tracked && before.parts > 0)
         (void)tape_wants(); /* so has the part around this one */
     for (int i = 0; i < out_count && ok; i++)
-        ok = (out[i] = tensor_view(made[i], made[i]->rank, made[i]->shape, made[i]->strides, made[i]->offset)) != NULL;
+        ok = (out[i] = tensor_alias(made[i])) != NULL;
     tsr_scope_end();
     return ok;
 }
@@ -95,7 +95,7 @@ static bool record(checkpoint *part, tsr_device *device, tensor *const *in, int 
             continue;
         r.in_spec[i] = op_spec_of(in[i]);
         r.needs[i] = tensor_tracked(in[i]);
-        r.in[i] = tensor_view(in[i], in[i]->rank, in[i]->shape, in[i]->strides, in[i]->offset);
+        r.in[i] = tensor_alias(in[i]);
         ok = ok && r.in[i] != NULL;
     }
     for (int i = 0; i < out_count; i++)

@@ -205,7 +205,7 @@ void tsr_clear_grad(tsr_tensor *leaf)
 
 tsr_tensor *tsr_detach(tsr_tensor *t)
 {
-    return t == NULL ? NULL : tensor_to_scope(tensor_view(t, t->rank, t->shape, t->strides, t->offset));
+    return t == NULL ? NULL : tensor_to_scope(tensor_alias(t));
 }
 
 /* ---- the walk ---- */

@@ -131,13 +131,13 @@ static bool record(const op_call *call)
             continue;
         r.in_spec[i] = op_spec_of(t);
         if ((saves & SAVE_INPUT(i)) != 0)
-            ok = (r.in[i] = tensor_view(t, t->rank, t->shape, t->strides, t->offset)) != NULL && ok;
+            ok = (r.in[i] = tensor_alias(t)) != NULL && ok;
     }
     for (int i = 0; i < call->out_count; i++) {
         const tensor *t = call->out[i];
         r.out_spec[i] = op_spec_of(t);
         if ((saves & SAVE_OUTPUT(i)) != 0)
-            ok = (r.out[i] = tensor_view(t, t->rank, t->shape, t->strides, t->offset)) != NULL && ok;
+            ok = (r.out[i] = tensor_alias(t)) != NULL && ok;
     }
     if (ok)
         return tape_record(&r, call->in, call->out);

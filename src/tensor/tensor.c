@@ -102,6 +102,11 @@ tensor *tensor_view(const tensor *x, int rank, const int64_t *shape, const int64
     return t;
 }
 
+tensor *tensor_alias(const tensor *x)
+{
+    return tensor_view(x, x->rank, x->shape, x->strides, x->offset);
+}
+
 tsr_tensor *tsr_retain(tsr_tensor *t)
 {
     if (t != NULL)

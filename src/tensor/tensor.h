@@ -46,6 +46,8 @@ struct tsr_tensor {
 tensor *tensor_new(tsr_device *device, tsr_dtype dtype, int rank, const int64_t *shape);
 /* A view of x's storage, likewise. Shape and strides were checked by the caller. */
 tensor *tensor_view(const tensor *x, int rank, const int64_t *shape, const int64_t *strides, int64_t offset);
+/* The whole of x once more: another tensor, outside any record. */
+tensor *tensor_alias(const tensor *x);
 /* Gives the caller's reference to the innermost scope, if there is one. NULL stays NULL. */
 tensor *tensor_to_scope(tensor *t);
 
