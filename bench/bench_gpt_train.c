@@ -71,11 +71,9 @@ static bool write_tokens(const training *t)
 static bool open_training(training *t, tsr_device *device)
 {
     const struct configuration *c = t->c;
-    char shipped[4096], path[4200], weights[128];
-    if (shipped_data_find("the text", "text", (const char *const[]){"tinyshakespeare.txt", NULL}, shipped,
-                          sizeof shipped) != TSR_OK)
+    char path[4096], weights[128];
+    if (shipped_text_find(path, sizeof path) != TSR_OK)
         return false;
-    snprintf(path, sizeof path, "%s/tinyshakespeare.txt", shipped);
     snprintf(weights, sizeof weights, "%s/weights.safetensors", folder);
     t->data = tsr_tokens_open(path, &(tsr_tokens_options){.context = c->context, .stride = 1, .count = 1000000});
     t->batches = t->data == NULL

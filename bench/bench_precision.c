@@ -209,14 +209,11 @@ static void measure(bench *b, tsr_device *device)
 int main(int argc, char **argv)
 {
     bench b;
-    char folder[4096], path[4200];
+    char path[4096];
     if (!bench_begin(&b, argc, argv))
         return 2;
-    if (shipped_data_find("the text", "text", (const char *const[]){"tinyshakespeare.txt", NULL}, folder,
-                          sizeof folder) == TSR_OK) {
-        snprintf(path, sizeof path, "%s/tinyshakespeare.txt", folder);
+    if (shipped_text_find(path, sizeof path) == TSR_OK)
         letters.data = tsr_tokens_open(path, &(tsr_tokens_options){.context = CONTEXT, .stride = 1, .count = 1000000});
-    }
     digits.data = tsr_mnist_open(NULL, true);
     digits.test = tsr_mnist_open(NULL, false);
     if (letters.data == NULL || digits.test == NULL) {

@@ -124,3 +124,20 @@ tsr_dataset *byte_images_dataset(const byte_images *images, int rank, const int6
     memcpy(s.sample_shape, shape, (size_t)rank * sizeof *shape);
     return tsr_dataset_create(&s);
 }
+
+tsr_dataset *windows_dataset(int64_t count, int64_t context, int64_t vocabulary,
+                             tsr_status (*read)(void *state, int64_t index, void *sample, void *target),
+                             void (*release)(void *state), void *state)
+{
+    return tsr_dataset_create(&(tsr_dataset_source){.count = count,
+                                                    .sample_dtype = TSR_I64,
+                                                    .target_dtype = TSR_I64,
+                                                    .sample_rank = 1,
+                                                    .target_rank = 1,
+                                                    .sample_shape = {context},
+                                                    .target_shape = {context},
+                                                    .classes = vocabulary,
+                                                    .read = read,
+                                                    .release = release,
+                                                    .context = state});
+}

@@ -12,6 +12,11 @@ struct tsr_dataset {
 /* Reads one sample; where the source gives an error without a message, one that names the sample. */
 tsr_status dataset_read(const tsr_dataset *dataset, int64_t index, void *sample, void *target);
 
+/* Windows of `context` tokens with the same one token on as targets, i64; tokens are below `vocabulary`. Takes `state` over, on failure too. */
+tsr_dataset *windows_dataset(int64_t count, int64_t context, int64_t vocabulary,
+                             tsr_status (*read)(void *state, int64_t index, void *sample, void *target),
+                             void (*release)(void *state), void *state);
+
 /* Images of bytes with a class each, as MNIST and CIFAR-10 have them. */
 typedef struct byte_images {
     int64_t count, elements; /* of an image */

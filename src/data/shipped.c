@@ -75,3 +75,11 @@ tsr_status shipped_data_find(const char *label, const char *name, const char *co
                 "that has it in %s/, or name the place",
                 label, name, name);
 }
+
+tsr_status shipped_text_find(char *out, size_t size)
+{
+    static const char *const files[] = {"tinyshakespeare.txt", NULL};
+    char folder[PATH_SIZE];
+    const tsr_status status = shipped_data_find("the text", "text", files, folder, sizeof folder);
+    return status == TSR_OK ? path_join(out, size, folder, files[0]) : status;
+}

@@ -10,4 +10,7 @@
  * name for people, in the message of TSR_NOT_FOUND. */
 tsr_status shipped_data_find(const char *label, const char *name, const char *const *files, char *out, size_t size);
 
+/* The path of the text that ships: tinyshakespeare.txt. Errors likewise. */
+tsr_status shipped_text_find(char *out, size_t size);
+
 #endif

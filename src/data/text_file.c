@@ -122,15 +122,5 @@ tsr_dataset *tsr_text_open(const char *path, const tsr_tokenizer *t, const tsr_t
         return NULL;
     }
     const int64_t strides = (f->count - 1 - o.context) / o.stride + 1;
-    return tsr_dataset_create(&(tsr_dataset_source){.count = o.windows > 0 ? o.windows : strides,
-                                                    .sample_dtype = TSR_I64,
-                                                    .target_dtype = TSR_I64,
-                                                    .sample_rank = 1,
-                                                    .target_rank = 1,
-                                                    .sample_shape = {o.context},
-                                                    .target_shape = {o.context},
-                                                    .classes = t->count,
-                                                    .read = read_window,
-                                                    .release = release,
-                                                    .context = f});
+    return windows_dataset(o.windows > 0 ? o.windows : strides, o.context, t->count, read_window, release, f);
 }

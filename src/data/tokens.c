@@ -84,16 +84,7 @@ tsr_dataset *tsr_tokens_open(const char *path, const tsr_tokens_options *options
         release(f);
         return NULL;
     }
-    const int64_t context = f->options.context;
-    return tsr_dataset_create(&(tsr_dataset_source){.count = (f->options.count - 1 - context) / f->options.stride + 1,
-                                                    .sample_dtype = TSR_I64,
-                                                    .target_dtype = TSR_I64,
-                                                    .sample_rank = 1,
-                                                    .target_rank = 1,
-                                                    .sample_shape = {context},
-                                                    .target_shape = {context},
-                                                    .classes = f->options.vocabulary,
-                                                    .read = read_window,
-                                                    .release = release,
-                                                    .context = f});
+    const tsr_tokens_options *o = &f->options;
+    return windows_dataset((o->count - 1 - o->context) / o->stride + 1, o->context, o->vocabulary, read_window, release,
+                           f);
 }

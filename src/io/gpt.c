@@ -76,7 +76,7 @@ static int64_t heads_of_config(const char *path)
     snprintf(config, sizeof config, "%s", path);
     path_parent(config);
     error_save(&before);
-    tsr_status status = path_join(config, sizeof config, config[0] != '\0' ? config : ".", "config.json");
+    tsr_status status = path_join(config, sizeof config, config, "config.json");
     if (status == TSR_OK)
         status = file_read_all(config, &bytes, &size, CONFIG_MOST);
     error_restore(&before);

@@ -6,7 +6,6 @@
 #include "train.h"
 
 struct task {
-    const char *name;          /* "mnist" */
     const char *unit;          /* what speed counts: "images" */
     int64_t units;             /* of them in one sample */
     tsr_dataset *train, *test; /* owned */

@@ -66,15 +66,10 @@ static void describe(const task *t, char *line, size_t size)
 
 static tsr_status find_text(const train_settings *s, language *l)
 {
-    static const char name[] = "tinyshakespeare.txt";
-    char folder[PATH_SIZE];
-    if (s->data != NULL) {
-        snprintf(l->path, sizeof l->path, "%s", s->data);
-        return TSR_OK;
-    }
-    const tsr_status status =
-        shipped_data_find("the text", "text", (const char *const[]){name, NULL}, folder, sizeof folder);
-    return status == TSR_OK ? path_join(l->path, sizeof l->path, folder, name) : status;
+    if (s->data == NULL)
+        return shipped_text_find(l->path, sizeof l->path);
+    snprintf(l->path, sizeof l->path, "%s", s->data);
+    return TSR_OK;
 }
 
 static tsr_status open_text(task *t, language *l)
@@ -131,8 +126,7 @@ static void release(void *state)
 tsr_status task_open_gpt(task *t, const train_settings *settings)
 {
     language *l = host_alloc_zeroed(1, sizeof *l);
-    *t = (task){.name = "gpt",
-                .unit = "tokens",
+    *t = (task){.unit = "tokens",
                 .settings = settings,
                 .model = create,
                 .checkpoint = checkpoint,

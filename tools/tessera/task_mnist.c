@@ -23,8 +23,7 @@ static void describe(const task *t, char *line, size_t size)
 
 tsr_status task_open_mnist(task *t, const train_settings *settings)
 {
-    *t = (task){.name = "mnist",
-                .unit = "images",
+    *t = (task){.unit = "images",
                 .units = 1,
                 .test_batch = 200,
                 .counts_right = true,

@@ -17,7 +17,8 @@ enum { WARMUP_STEPS = 2 }; /* which allocate and compile; not counted in speed *
 
 /* ---- a step ------------------------------------------------------------------------------------------------------- */
 
-tsr_status trainer_next_batch(trainer *t, tsr_tensor **x, tsr_tensor **y, int64_t *count)
+/* The next batch, of the next epoch where one has ended. */
+static tsr_status next_batch(trainer *t, tsr_tensor **x, tsr_tensor **y, int64_t *count)
 {
     const double began = clock_seconds();
     tsr_status status = tsr_batches_next(t->batches, x, y, count);
@@ -85,7 +86,7 @@ static tsr_status learn_next(trainer *t, tsr_tensor **sum)
 {
     tsr_tensor *x, *y, *loss;
     int64_t count;
-    tsr_status status = trainer_next_batch(t, &x, &y, &count);
+    tsr_status status = next_batch(t, &x, &y, &count);
     if (status == TSR_OK)
         status = learn(t, x, y, &loss);
     if (status == TSR_OK)

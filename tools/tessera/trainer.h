@@ -37,8 +37,6 @@ typedef struct trainer {
     tsr_device_counters warm;
 } trainer;
 
-/* The next batch, of the next epoch where one has ended. */
-tsr_status trainer_next_batch(trainer *t, tsr_tensor **x, tsr_tensor **y, int64_t *count);
 /* The loss in the precision that was asked for, and the logits where a place is given. NULL with the thread's error. */
 tsr_tensor *trainer_loss(const trainer *t, tsr_tensor *x, tsr_tensor *y, tsr_tensor **logits);
 
