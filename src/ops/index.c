@@ -5,6 +5,7 @@
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "ops/reduce.h"
 #include "tessera/ops.h"
 
 enum { SPAN = 4096, LINE_SPAN = 1024, RUN = 64, MERGE_SPAN = 1024 };
@@ -119,22 +120,38 @@ bool index_take(const tensor *x, const index_lists *index, int64_t outer, int64_
                   tensor_binding(x), tensor_binding(index->narrow), tensor_binding(y));
 }
 
-/* By lines a base is always read, so that there must be one. */
-static bool put_lines(tensor *base, const tensor *from, const index_lists *index, tensor *keys, tensor *places,
-                      int64_t outer, int64_t size, bool replaces, tensor *y)
+/* Along lines. On processors one thread goes through the indices as they are, elsewhere each target searches them sorted. */
+static bool put_lines_sorted(const tensor *base, const tensor *from, const index_lists *index, int64_t outer,
+                             int64_t size, bool replaces, tensor *y)
 {
-    tsr_device *device = y->storage->device;
     const int64_t spans = div_up(size, LINE_SPAN);
     const struct {
         uint32_t n, size, list_step, span, spans, replaces;
     } p = {(uint32_t)index->n, (uint32_t)size,  index->lists == 1 ? 0 : (uint32_t)index->n,
            LINE_SPAN,          (uint32_t)spans, replaces};
-    if (base == NULL)
-        base = tsr_zeros(device, y->dtype, y->rank, y->shape);
-    return base != NULL && countable("index", outer, spans) &&
-           LAUNCH(device, key_of("put_lines", moved_as(y->dtype)), ((grid){(uint32_t)(outer * spans), 1, 1}), &p,
-                  tensor_binding(base), tensor_binding(from), tensor_binding(keys), tensor_binding(places),
-                  tensor_binding(y));
+    tensor *keys, *places;
+    return countable("index", outer, spans) &&
+           sort_rows(index->narrow, index->lists, index->n, false, &keys, &places) &&
+           LAUNCH(y->storage->device, key_of("put_lines", moved_as(y->dtype)),
+                  ((grid){(uint32_t)(outer * spans), 1, 1}), &p, tensor_binding(base), tensor_binding(from),
+                  tensor_binding(keys), tensor_binding(places), tensor_binding(y));
+}
+
+static tsr_dtype total_dtype(tsr_dtype dtype)
+{
+    return dtype == TSR_U8 || dtype == TSR_BOOL ? TSR_I32 : reduce_dtype(dtype);
+}
+
+static bool put_lines_serial(const tensor *base, const tensor *from, const index_lists *index, int64_t outer,
+                             int64_t size, bool replaces, tensor *y)
+{
+    const struct {
+        uint32_t n, size, list_step, replaces;
+    } p = {(uint32_t)index->n, (uint32_t)size, index->lists == 1 ? 0 : (uint32_t)index->n, replaces};
+    tensor *total = tsr_empty(y->storage->device, total_dtype(y->dtype), 2, (int64_t[]){outer, size});
+    return total != NULL && LAUNCH(y->storage->device, key_of("put_lines_serial", moved_as(y->dtype)),
+                                   ((grid){(uint32_t)outer, 1, 1}), &p, tensor_binding(base), tensor_binding(from),
+                                   tensor_binding(index->narrow), tensor_binding(total), tensor_binding(y));
 }
 
 bool index_put(tensor *base, const tensor *from, const index_lists *index, int64_t outer, int64_t size, int64_t inner,
@@ -146,11 +163,16 @@ bool index_put(tensor *base, const tensor *from, const index_lists *index, int64
         return true;
     if (from->numel == 0)
         return base != NULL ? tsr_copy_into(y, base) == TSR_OK : tsr_fill(y, 0) == TSR_OK;
-    if (!countable("index", index->n, inner) || !countable("index", outer, size) ||
-        !sort_rows(index->narrow, index->lists, index->n, false, &keys, &places))
+    if (!countable("index", index->n, inner) || !countable("index", outer, size))
         return false;
-    if (inner == 1 && options.skip < 0)
-        return put_lines(base, from, index, keys, places, outer, size, options.replaces, y);
+    if (inner == 1 && options.skip < 0) { /* a base is always read, so that there must be one */
+        if (base == NULL && (base = tsr_zeros(device, y->dtype, y->rank, y->shape)) == NULL)
+            return false;
+        return (device_variant(device) == HAL_CLASS_CPU ? put_lines_serial : put_lines_sorted)(
+            base, from, index, outer, size, options.replaces, y);
+    }
+    if (!sort_rows(index->narrow, index->lists, index->n, false, &keys, &places))
+        return false;
     const struct {
         uint32_t n, size, cols, has_base, skip;
     } p = {(uint32_t)index->n, (uint32_t)size, (uint32_t)inner, base != NULL,
