@@ -37,6 +37,7 @@ typedef struct train_settings {
     int64_t workers;          /* threads that make batches ahead */
     int64_t save_every, keep; /* steps between two files, 0: one at the end; files kept */
     double weight_decay;      /* below 0: the optimizer's usual one */
+    bool decay_matrices;      /* and of nothing else: no bias, no norm */
     double lr;                /* 0: the optimizer's usual one */
     double budget;            /* seconds of training a device may take; 0: no limit */
     uint64_t seed;
