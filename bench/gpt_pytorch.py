@@ -60,7 +60,10 @@ class Training:
         tokens = numpy.fromfile(folder + "/tokens.bin", numpy.uint8).reshape(-1, batch, context + 1)
         self.tokens = torch.from_numpy(tokens)
         self.mask = torch.ones(context, context, dtype=torch.bool).triu(1)
-        self.optimizer = torch.optim.AdamW(self.weights.values(), lr=1e-3, weight_decay=decay)
+        matrices = [w for w in self.weights.values() if w.dim() >= 2]
+        others = [w for w in self.weights.values() if w.dim() < 2]
+        self.optimizer = torch.optim.AdamW([{"params": matrices}, {"params": others, "weight_decay": 0.0}], lr=1e-3,
+                                           weight_decay=decay)
         self.step = 0
 
     def train(self, rate):

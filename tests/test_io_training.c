@@ -47,6 +47,8 @@ static void trainer_begin(const run *r, trainer *t, int optimizer, uint64_t seed
     t->state.batches = tsr_batches_create(images, r->device, &(tsr_batches_options){.batch = BATCH, .shuffle = true});
     require(r, t->state.optimizer);
     require(r, t->state.batches);
+    if (optimizer == 0) /* a weight decay of each parameter's own: no part of the file, but given to whoever goes on */
+        require_ok(r, tsr_optimizer_decay_matrices_only(t->state.optimizer));
     if (optimizer == 0) { /* in mixed precision, with a scale that changes on the way */
         t->state.scaler = tsr_grad_scaler_create(
             r->device, &(tsr_grad_scaler_options){.initial_scale = 0x1p30, .growth_interval = 2});

@@ -1,8 +1,8 @@
 /* Optimizers on every device: 20 steps against the published formulas in double, with the error that f32 may have carried along; a
- * learning rate that changes; parameters without a gradient, or with none at first; states; bad input. */
+ * learning rate that changes; weight decays of single parameters; parameters without a gradient, or with none at first; states; bad input. */
 #include "tests/op_reference.h"
 
-enum { STEPS = 20, PARAMETERS = 4, LATE = 2, IDLE = 3, LATE_FROM = 5, NEW_RATE_FROM = 11 };
+enum { STEPS = 20, PARAMETERS = 4, OWN = 0, LATE = 2, IDLE = 3, LATE_FROM = 5, NEW_RATE_FROM = 11 };
 static const int64_t counts[PARAMETERS] = {7, 20001, 65, 9};
 
 typedef enum kind { SGD, ADAM, ADAMW } kind;
@@ -35,6 +35,17 @@ typedef struct element {
 } element;
 
 static const double u = 0x1p-24;
+
+/* Parameter OWN has another weight decay than the options' from the beginning, LATE from NEW_RATE_FROM on. */
+static row decays_of(const row *c, int parameter, int t)
+{
+    row own = *c;
+    if (parameter == OWN)
+        own.decay = c->decay == 0 ? 0.02 : 0;
+    if (parameter == LATE && t >= NEW_RATE_FROM)
+        own.decay = 2 * c->decay + 0.01;
+    return own;
+}
 
 /* torch.optim.SGD. Scalars are f32 on the device: one rounding each. */
 static void sgd_step(element *e, const row *c, double lr, double gradient)
@@ -137,12 +148,14 @@ static void check(const run *r, const row *c)
     require(r, o);
     double lr = c->lr == 0 ? 1e-3 : c->lr;
     assert_true(tsr_optimizer_lr(o) == lr);
+    require_ok(r, tsr_optimizer_set_weight_decay(o, OWN, decays_of(c, OWN, 1).decay));
     for (int t = 1; t <= STEPS; t++) {
         require_ok(r, tsr_scope_begin());
         if (t == NEW_RATE_FROM) {
             lr = c->later_lr;
             require_ok(r, tsr_optimizer_set_lr(o, lr));
             assert_true(tsr_optimizer_lr(o) == lr);
+            require_ok(r, tsr_optimizer_set_weight_decay(o, LATE, decays_of(c, LATE, t).decay));
         }
         for (int k = 0; k < PARAMETERS; k++) {
             double *g;
@@ -150,11 +163,13 @@ static void check(const run *r, const row *c)
                 continue;
             tsr_tensor *gradient = random_tensor(r, TSR_F32, 1, &counts[k], REALS, (uint32_t)(1000 * t + k), &g);
             require_ok(r, tsr_backward_from(p[k], gradient, false));
+            const row own = decays_of(c, k, t);
+            assert_true(tsr_optimizer_weight_decay(o, (size_t)k) == own.decay);
             for (int64_t i = 0; i < counts[k]; i++) {
                 if (c->kind == SGD)
-                    sgd_step(&e[k][i], c, lr, g[i]);
+                    sgd_step(&e[k][i], &own, lr, g[i]);
                 else
-                    adam_step(&e[k][i], c, lr, g[i], t);
+                    adam_step(&e[k][i], &own, lr, g[i], t);
             }
             free(g);
         }
@@ -317,6 +332,16 @@ static void test_errors(void **state)
     assert_int_equal(tsr_optimizer_set_lr(o, (double)NAN), TSR_OUT_OF_RANGE);
     assert_true(tsr_optimizer_lr(o) == 0.1);
     assert_int_not_equal(tsr_optimizer_set_lr(NULL, 1), TSR_OK);
+    assert_int_equal(tsr_optimizer_set_weight_decay(NULL, 0, 0), TSR_INVALID_ARGUMENT);
+    assert_int_equal(tsr_optimizer_set_weight_decay(o, 1, 0), TSR_OUT_OF_RANGE);
+    assert_non_null(strstr(tsr_last_error(), "parameter 1"));
+    static const double bad_decays[] = {-1e-9, (double)INFINITY, (double)NAN};
+    assert_int_equal(tsr_optimizer_set_weight_decay(o, 0, 0.25), TSR_OK);
+    for (size_t i = 0; i < sizeof bad_decays / sizeof *bad_decays; i++)
+        assert_int_equal(tsr_optimizer_set_weight_decay(o, 0, bad_decays[i]), TSR_OUT_OF_RANGE);
+    assert_true(tsr_optimizer_weight_decay(o, 0) == 0.25);
+    assert_true(tsr_optimizer_weight_decay(o, 1) == 0 && tsr_optimizer_weight_decay(NULL, 0) == 0);
+    assert_int_equal(tsr_optimizer_decay_matrices_only(NULL), TSR_INVALID_ARGUMENT);
     assert_int_not_equal(tsr_optimizer_step(NULL), TSR_OK);
     assert_int_equal(tsr_optimizer_step(o), TSR_OK); /* nothing has a gradient */
     tsr_optimizer_clear_grad(NULL);
@@ -328,12 +353,20 @@ static void test_errors(void **state)
 
     /* For a module: all of its parameters, and no buffer. */
     tsr_module *m = TSR_SEQUENTIAL(tsr_linear_create(cpu, 3, 2, true), tsr_batch_norm2d_create(cpu, 2, 0, 0));
-    o = tsr_adamw_for(m, &(tsr_adam_options){.lr = 0.5});
+    o = tsr_adamw_for(m, &(tsr_adam_options){.lr = 0.5, .weight_decay = 0.125});
     assert_non_null(o);
     for (size_t i = 0; i < 4; i++)
         assert_int_equal(tsr_numel(tsr_optimizer_state(o, i, "exp_avg")),
                          tsr_numel(tsr_module_parameter(m, i, NULL, 0)));
     assert_null(tsr_optimizer_state(o, 4, "exp_avg"));
+    for (size_t i = 0; i < 4; i++)
+        assert_true(tsr_optimizer_weight_decay(o, i) == 0.125);
+    assert_int_equal(tsr_optimizer_decay_matrices_only(o), TSR_OK);
+    for (size_t i = 0; i < 4; i++) { /* one matrix: the linear layer's */
+        const bool matrix = tsr_rank(tsr_module_parameter(m, i, NULL, 0)) == 2;
+        assert_true(matrix == (i == 0));
+        assert_true(tsr_optimizer_weight_decay(o, i) == (matrix ? 0.125 : 0));
+    }
     tsr_module_destroy(m);
     tsr_optimizer_destroy(o);
     tsr_device_close(cpu);

@@ -1,8 +1,8 @@
 /* RMSprop, Adagrad, Lion and LAMB on every device: 14 steps against the published formulas in double, carried with the error that f32 may
- * have made; a learning rate that changes; parameters that get their gradients late or never; bad input. */
+ * have made; a learning rate that changes; weight decays of single parameters; parameters that get their gradients late or never; bad input. */
 #include "tests/op_reference.h"
 
-enum { STEPS = 14, PARAMETERS = 4, LATE = 2, IDLE = 3, LATE_FROM = 5, NEW_RATE_FROM = 9 };
+enum { STEPS = 14, PARAMETERS = 4, OWN = 0, LATE = 2, IDLE = 3, LATE_FROM = 5, NEW_RATE_FROM = 9 };
 static const int64_t counts[PARAMETERS] = {7, 20001, 65, 9};
 
 typedef enum kind { RMSPROP, ADAGRAD, LION, LAMB } kind;
@@ -29,6 +29,17 @@ static const row rows[] = {
     {"lamb", LAMB, 0, 2e-3, 0, 0, 0, 0, 0, 0, 0, false},
     {"lamb, weight decay", LAMB, 0.01, 0.02, 0.01, 1e-3, 0.8, 0.95, 0, 0, 0, false},
 };
+
+/* Parameter OWN has another weight decay than the options' from the beginning, LATE from NEW_RATE_FROM on. */
+static row decays_of(const row *c, int parameter, int t)
+{
+    row own = *c;
+    if (parameter == OWN)
+        own.decay = c->decay == 0 ? 0.02 : 0;
+    if (parameter == LATE && t >= NEW_RATE_FROM)
+        own.decay = 2 * c->decay + 0.01;
+    return own;
+}
 
 /* ---- numbers with the error that f32 may have made on the way ---- */
 
@@ -283,17 +294,22 @@ static void check(const run *r, const row *c)
     require(r, o);
     double lr = first_rate(c);
     assert_true(tsr_optimizer_lr(o) == lr);
+    require_ok(r, tsr_optimizer_set_weight_decay(o, OWN, decays_of(c, OWN, 1).decay));
     for (int t = 1; t <= STEPS; t++) {
         require_ok(r, tsr_scope_begin());
-        if (t == NEW_RATE_FROM)
+        if (t == NEW_RATE_FROM) {
             require_ok(r, tsr_optimizer_set_lr(o, lr = c->later_lr));
+            require_ok(r, tsr_optimizer_set_weight_decay(o, LATE, decays_of(c, LATE, t).decay));
+        }
         for (int k = 0; k < PARAMETERS; k++) {
             double *g;
             if (k == IDLE || (k == LATE && t < LATE_FROM))
                 continue;
             tsr_tensor *gradient = random_tensor(r, TSR_F32, 1, &counts[k], REALS, (uint32_t)(1000 * t + k), &g);
             require_ok(r, tsr_backward_from(p[k], gradient, false));
-            reference_step(c, e[k], counts[k], lr, g, t);
+            const row own = decays_of(c, k, t);
+            assert_true(tsr_optimizer_weight_decay(o, (size_t)k) == own.decay);
+            reference_step(&own, e[k], counts[k], lr, g, t);
             free(g);
         }
         require_ok(r, tsr_optimizer_step(o));

@@ -1,5 +1,8 @@
 /* Optimizers: each updates its parameters in place with one fused kernel a parameter. Step number and learning rate live
- * in device memory, so a step waits for nothing. Parameters without a gradient are left alone. */
+ * in device memory, so a step waits for nothing. Parameters without a gradient are left alone.
+ *
+ * In place of PyTorch's parameter groups: a weight decay of each parameter's own (tsr_optimizer_set_weight_decay); for learning rates, betas or
+ * momenta of their own, an optimizer for each list of parameters, stepped one after the other (tsr_clip_grad_norm takes all of them at once). */
 #ifndef TESSERA_OPTIM_H
 #define TESSERA_OPTIM_H
 
@@ -87,6 +90,16 @@ TSR_API tsr_status tsr_optimizer_step(tsr_optimizer *optimizer);
 TSR_API void tsr_optimizer_clear_grad(tsr_optimizer *optimizer);
 TSR_API tsr_status tsr_optimizer_set_lr(tsr_optimizer *optimizer, double lr);
 TSR_API double tsr_optimizer_lr(const tsr_optimizer *optimizer);
+
+/* The weight decay of parameter `index` (in the order of the list or the module) from the next step on, in place of the options'. It is no part
+ * of a saved training, as the options are not: who goes on sets it again.
+ * Errors: TSR_INVALID_ARGUMENT: no optimizer; TSR_OUT_OF_RANGE: no such parameter, or a decay that is negative or not finite. */
+TSR_API tsr_status tsr_optimizer_set_weight_decay(tsr_optimizer *optimizer, size_t index, double weight_decay);
+/* 0 for NULL, or where there is no such parameter. */
+TSR_API double tsr_optimizer_weight_decay(const tsr_optimizer *optimizer, size_t index);
+/* Weight decay 0 for all parameters of fewer than 2 dimensions: biases, and the weights of norms. Matrices, filters and embeddings keep theirs.
+ * (nanoGPT's groups.) */
+TSR_API tsr_status tsr_optimizer_decay_matrices_only(tsr_optimizer *optimizer);
 
 /* The state tensors of parameter `index`, borrowed: "momentum" (SGD); "exp_avg", "exp_avg_sq" (Adam, LAMB; Lion has the first); "square_avg",
  * "momentum_buffer", "grad_avg" (RMSprop; the last where centred); "sum" (Adagrad); and "step" (i32 [1], the whole optimizer's). NULL with an error

@@ -11,7 +11,7 @@ static bool adagrad_update(tsr_optimizer *o, size_t i, const tensor *grad)
     const struct {
         uint32_t n, per_group;
         float lr_decay, epsilon, weight_decay;
-    } p = {(uint32_t)w->numel, OPTIMIZER_PER_GROUP, (float)a->lr_decay, (float)a->epsilon, (float)a->weight_decay};
+    } p = {(uint32_t)w->numel, OPTIMIZER_PER_GROUP, (float)a->lr_decay, (float)a->epsilon, (float)o->weight_decays[i]};
     return LAUNCH(o->device, key_of("adagrad", TSR_F32), optimizer_groups(w), &p, tensor_binding(w),
                   tensor_binding(grad), tensor_binding(o->states[i * OPTIMIZER_STATES]), tensor_binding(o->numbers));
 }
@@ -31,7 +31,7 @@ tsr_optimizer *tsr_adagrad_create(tsr_tensor *const *parameters, size_t count, c
              a.lr_decay, a.initial_accumulator, a.weight_decay, a.epsilon);
         return NULL;
     }
-    tsr_optimizer *o = optimizer_create(&row, parameters, count, a.lr);
+    tsr_optimizer *o = optimizer_create(&row, parameters, count, a.lr, a.weight_decay);
     if (o == NULL)
         return NULL;
     o->adagrad = a;

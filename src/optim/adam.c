@@ -9,8 +9,9 @@ static bool adam_update(tsr_optimizer *o, size_t i, const tensor *grad)
         uint32_t n, per_group;
         float beta1, beta2, complement1, complement2, epsilon, weight_decay;
         uint32_t decoupled;
-    } p = {(uint32_t)w->numel, OPTIMIZER_PER_GROUP, (float)a->beta1,        (float)a->beta2,  o->complement1,
-           o->complement2,     (float)a->epsilon,   (float)a->weight_decay, o->adam.decoupled};
+    } p = {(uint32_t)w->numel, OPTIMIZER_PER_GROUP, (float)a->beta1,   (float)a->beta2,
+           o->complement1,     o->complement2,      (float)a->epsilon, (float)o->weight_decays[i],
+           o->adam.decoupled};
     return LAUNCH(o->device, key_of("adam", TSR_F32), optimizer_groups(w), &p, tensor_binding(w), tensor_binding(grad),
                   tensor_binding(o->states[i * OPTIMIZER_STATES]), tensor_binding(o->states[i * OPTIMIZER_STATES + 1]),
                   tensor_binding(o->numbers));
@@ -29,7 +30,7 @@ static tsr_optimizer *create(const optimizer_row *row, tsr_tensor *const *parame
     a.epsilon = a.epsilon == 0 ? 1e-8 : a.epsilon;
     if (!optimizer_numbers_valid(row->kind, a.beta1, a.beta2, a.epsilon, a.weight_decay))
         return NULL;
-    tsr_optimizer *o = optimizer_create(row, parameters, count, a.lr);
+    tsr_optimizer *o = optimizer_create(row, parameters, count, a.lr, a.weight_decay);
     if (o == NULL)
         return NULL;
     o->adam.options = a;

@@ -18,14 +18,14 @@ static bool lamb_update(tsr_optimizer *o, size_t i, const tensor *grad)
         uint32_t n, per_group;
         float beta1, beta2, complement1, complement2, epsilon, weight_decay;
     } moments = {(uint32_t)w->numel, OPTIMIZER_PER_GROUP, (float)a->beta1,   (float)a->beta2,
-                 o->complement1,     o->complement2,      (float)a->epsilon, (float)a->weight_decay};
+                 o->complement1,     o->complement2,      (float)a->epsilon, (float)o->weight_decays[i]};
     const struct {
         uint32_t groups;
     } ratio = {groups.x};
     const struct {
         uint32_t n, per_group;
         float epsilon, weight_decay;
-    } apply = {(uint32_t)w->numel, OPTIMIZER_PER_GROUP, (float)a->epsilon, (float)a->weight_decay};
+    } apply = {(uint32_t)w->numel, OPTIMIZER_PER_GROUP, (float)a->epsilon, (float)o->weight_decays[i]};
     const hal_binding quotient = floats_at(o->scratch, 0, 1), sums = floats_at(o->scratch, 1, 2 * (size_t)groups.x);
     return LAUNCH(o->device, key_of("lamb_moments", TSR_F32), groups, &moments, tensor_binding(w), tensor_binding(grad),
                   tensor_binding(m), tensor_binding(v), tensor_binding(o->numbers), sums) &&
@@ -45,7 +45,7 @@ tsr_optimizer *tsr_lamb_create(tsr_tensor *const *parameters, size_t count, cons
     a.epsilon = a.epsilon == 0 ? 1e-6 : a.epsilon;
     if (!optimizer_numbers_valid(row.kind, a.beta1, a.beta2, a.epsilon, a.weight_decay))
         return NULL;
-    tsr_optimizer *o = optimizer_create(&row, parameters, count, a.lr);
+    tsr_optimizer *o = optimizer_create(&row, parameters, count, a.lr, a.weight_decay);
     if (o == NULL)
         return NULL;
     int64_t most = 0;

@@ -8,8 +8,8 @@ static bool lion_update(tsr_optimizer *o, size_t i, const tensor *grad)
     const struct {
         uint32_t n, per_group;
         float beta1, beta2, complement1, complement2, weight_decay;
-    } p = {(uint32_t)w->numel, OPTIMIZER_PER_GROUP, (float)a->beta1,       (float)a->beta2,
-           o->complement1,     o->complement2,      (float)a->weight_decay};
+    } p = {(uint32_t)w->numel, OPTIMIZER_PER_GROUP, (float)a->beta1,           (float)a->beta2,
+           o->complement1,     o->complement2,      (float)o->weight_decays[i]};
     return LAUNCH(o->device, key_of("lion", TSR_F32), optimizer_groups(w), &p, tensor_binding(w), tensor_binding(grad),
                   tensor_binding(o->states[i * OPTIMIZER_STATES]), tensor_binding(o->numbers));
 }
@@ -24,7 +24,7 @@ tsr_optimizer *tsr_lion_create(tsr_tensor *const *parameters, size_t count, cons
     a.beta2 = a.beta2 == 0 ? 0.99 : a.beta2;
     if (!optimizer_numbers_valid(row.kind, a.beta1, a.beta2, 1, a.weight_decay))
         return NULL;
-    tsr_optimizer *o = optimizer_create(&row, parameters, count, a.lr);
+    tsr_optimizer *o = optimizer_create(&row, parameters, count, a.lr, a.weight_decay);
     if (o == NULL)
         return NULL;
     o->lion = a;

@@ -26,6 +26,7 @@ void tsr_optimizer_destroy(tsr_optimizer *o)
     host_free(o->parameters);
     host_free(o->states);
     host_free(o->made);
+    host_free(o->weight_decays);
     host_free(o);
 }
 
@@ -96,7 +97,8 @@ grid optimizer_groups(const tensor *t)
     return (grid){(uint32_t)((t->numel + OPTIMIZER_PER_GROUP - 1) / OPTIMIZER_PER_GROUP), 1, 1};
 }
 
-static tsr_optimizer *create(const optimizer_row *row, tsr_tensor *const *parameters, size_t count, double lr)
+static tsr_optimizer *create(const optimizer_row *row, tsr_tensor *const *parameters, size_t count, double lr,
+                             double weight_decay)
 {
     if (!lr_valid(row->kind, lr) || !parameters_valid(row, parameters, count))
         return NULL;
@@ -110,16 +112,19 @@ static tsr_optimizer *create(const optimizer_row *row, tsr_tensor *const *parame
     o->parameters = host_alloc_zeroed(count, sizeof *o->parameters);
     o->states = host_alloc_zeroed(count * OPTIMIZER_STATES, sizeof *o->states);
     o->made = host_alloc_zeroed(count, sizeof *o->made);
+    o->weight_decays = host_alloc_zeroed(count, sizeof *o->weight_decays);
     o->step = tsr_keep(tsr_zeros(o->device, TSR_I32, 1, (int64_t[]){1}));
     o->numbers = tsr_keep(tsr_zeros(o->device, TSR_F32, 1, (int64_t[]){5}));
     o->never = tsr_keep(tsr_zeros(o->device, TSR_I32, 1, (int64_t[]){1}));
-    if (o->parameters == NULL || o->states == NULL || o->made == NULL || o->step == NULL || o->numbers == NULL ||
-        o->never == NULL || tsr_optimizer_set_lr(o, lr) != TSR_OK) {
+    if (o->parameters == NULL || o->states == NULL || o->made == NULL || o->weight_decays == NULL || o->step == NULL ||
+        o->numbers == NULL || o->never == NULL || tsr_optimizer_set_lr(o, lr) != TSR_OK) {
         tsr_optimizer_destroy(o);
         return NULL;
     }
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
         o->parameters[i] = tsr_retain(parameters[i]);
+        o->weight_decays[i] = weight_decay;
+    }
     /* All state at once: a parameter's first gradient then costs no allocation in a step. */
     for (size_t i = 0; i < count * OPTIMIZER_STATES; i++) {
         const tensor *p = parameters[i / OPTIMIZER_STATES];
@@ -136,10 +141,11 @@ static tsr_optimizer *create(const optimizer_row *row, tsr_tensor *const *parame
     return o;
 }
 
-tsr_optimizer *optimizer_create(const optimizer_row *row, tsr_tensor *const *parameters, size_t count, double lr)
+tsr_optimizer *optimizer_create(const optimizer_row *row, tsr_tensor *const *parameters, size_t count, double lr,
+                                double weight_decay)
 {
     const memory_label outer = memory_label_open(TSR_MEMORY_STATE, "optimizer state");
-    tsr_optimizer *o = create(row, parameters, count, lr);
+    tsr_optimizer *o = create(row, parameters, count, lr, weight_decay);
     memory_label_close(outer);
     return o;
 }
@@ -250,6 +256,35 @@ tsr_status tsr_optimizer_set_lr(tsr_optimizer *o, double lr)
 double tsr_optimizer_lr(const tsr_optimizer *o)
 {
     return o == NULL ? 0 : o->lr;
+}
+
+tsr_status tsr_optimizer_set_weight_decay(tsr_optimizer *o, size_t index, double weight_decay)
+{
+    if (o == NULL)
+        return fail(TSR_INVALID_ARGUMENT, "tsr_optimizer_set_weight_decay: the optimizer is NULL");
+    if (index >= o->count)
+        return fail(TSR_OUT_OF_RANGE, "%s: parameter %zu has no weight decay: there are %zu parameters", o->row->kind,
+                    index, o->count);
+    if (!(weight_decay >= 0) || !isfinite(weight_decay))
+        return fail(TSR_OUT_OF_RANGE, "%s: the weight decay is %g; it must be finite and not negative", o->row->kind,
+                    weight_decay);
+    o->weight_decays[index] = weight_decay;
+    return TSR_OK;
+}
+
+double tsr_optimizer_weight_decay(const tsr_optimizer *o, size_t index)
+{
+    return o == NULL || index >= o->count ? 0 : o->weight_decays[index];
+}
+
+tsr_status tsr_optimizer_decay_matrices_only(tsr_optimizer *o)
+{
+    if (o == NULL)
+        return fail(TSR_INVALID_ARGUMENT, "tsr_optimizer_decay_matrices_only: the optimizer is NULL");
+    for (size_t i = 0; i < o->count; i++)
+        if (o->parameters[i]->rank < 2)
+            o->weight_decays[i] = 0;
+    return TSR_OK;
 }
 
 tsr_tensor *tsr_optimizer_state(tsr_optimizer *o, size_t index, const char *name)

@@ -27,6 +27,7 @@ struct tsr_optimizer {
     tensor *never;   /* i32 [1]: 0, what says that it is not */
     tensor *scratch; /* of LAMB: f32 [1 + 2 × groups of the largest parameter] */
     double lr;
+    double *weight_decays;          /* of each parameter: the options' unless it was given its own */
     float complement1, complement2; /* 1 - beta, for the tick */
     union {
         tsr_sgd_options sgd;
@@ -55,8 +56,9 @@ bool optimizer_numbers_valid(const char *kind, double beta1, double beta2, doubl
 /* Work-groups that update a parameter. */
 grid optimizer_groups(const tensor *parameter);
 
-/* The parameters must be contiguous f32 leaves of one device. */
-tsr_optimizer *optimizer_create(const optimizer_row *row, tsr_tensor *const *parameters, size_t count, double lr);
+/* The parameters must be contiguous f32 leaves of one device; each begins with the weight decay given. */
+tsr_optimizer *optimizer_create(const optimizer_row *row, tsr_tensor *const *parameters, size_t count, double lr,
+                                double weight_decay);
 /* The options of tsr_*_for: every parameter of a module, handed to `make`. */
 typedef tsr_optimizer *optimizer_make(tsr_tensor *const *parameters, size_t count, const void *options);
 tsr_optimizer *optimizer_for_module(tsr_module *module, optimizer_make *make, const void *options);

@@ -14,8 +14,8 @@ static bool rmsprop_update(tsr_optimizer *o, size_t i, const tensor *grad)
         uint32_t n, per_group;
         float alpha, complement, epsilon, weight_decay, momentum;
         uint32_t centered;
-    } p = {(uint32_t)w->numel, OPTIMIZER_PER_GROUP,    (float)a->alpha,    (float)(1 - a->alpha),
-           (float)a->epsilon,  (float)a->weight_decay, (float)a->momentum, a->centered};
+    } p = {(uint32_t)w->numel, OPTIMIZER_PER_GROUP,        (float)a->alpha,    (float)(1 - a->alpha),
+           (float)a->epsilon,  (float)o->weight_decays[i], (float)a->momentum, a->centered};
     /* A slot whose state is not there is bound to the first one's, and left alone. */
     const tensor *velocity = states[VELOCITY] != NULL ? states[VELOCITY] : states[SQUARE];
     const tensor *mean = states[MEAN] != NULL ? states[MEAN] : states[SQUARE];
@@ -44,7 +44,7 @@ tsr_optimizer *tsr_rmsprop_create(tsr_tensor *const *parameters, size_t count, c
         fail(TSR_OUT_OF_RANGE, "rmsprop: the momentum is %g; it must be finite and not negative", a.momentum);
         return NULL;
     }
-    tsr_optimizer *o = optimizer_create(&rows[a.centered][a.momentum != 0], parameters, count, a.lr);
+    tsr_optimizer *o = optimizer_create(&rows[a.centered][a.momentum != 0], parameters, count, a.lr, a.weight_decay);
     if (o != NULL)
         o->rmsprop = a;
     return o;

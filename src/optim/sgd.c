@@ -10,7 +10,7 @@ static bool sgd_plain_update(tsr_optimizer *o, size_t i, const tensor *grad)
     const struct {
         uint32_t n, per_group;
         float weight_decay;
-    } p = {(uint32_t)w->numel, OPTIMIZER_PER_GROUP, (float)o->sgd.weight_decay};
+    } p = {(uint32_t)w->numel, OPTIMIZER_PER_GROUP, (float)o->weight_decays[i]};
     return LAUNCH(o->device, key_of("sgd_plain", TSR_F32), optimizer_groups(w), &p, tensor_binding(w),
                   tensor_binding(grad), tensor_binding(o->numbers));
 }
@@ -23,7 +23,7 @@ static bool sgd_update(tsr_optimizer *o, size_t i, const tensor *grad)
         float momentum, dampening, weight_decay;
         uint32_t nesterov, first;
     } p = {(uint32_t)w->numel,         OPTIMIZER_PER_GROUP, (float)o->sgd.momentum,      (float)o->sgd.dampening,
-           (float)o->sgd.weight_decay, o->sgd.nesterov,     optimizer_state_is_new(o, i)};
+           (float)o->weight_decays[i], o->sgd.nesterov,     optimizer_state_is_new(o, i)};
     return LAUNCH(o->device, key_of("sgd", TSR_F32), optimizer_groups(w), &p, tensor_binding(w), tensor_binding(grad),
                   tensor_binding(velocity), tensor_binding(o->numbers));
 }
@@ -43,8 +43,8 @@ tsr_optimizer *tsr_sgd_create(tsr_tensor *const *parameters, size_t count, const
         fail(TSR_INVALID_ARGUMENT, "sgd: Nesterov's variant needs momentum and no dampening");
         return NULL;
     }
-    tsr_optimizer *o =
-        optimizer_create(options->momentum == 0 ? &plain_row : &momentum_row, parameters, count, options->lr);
+    tsr_optimizer *o = optimizer_create(options->momentum == 0 ? &plain_row : &momentum_row, parameters, count,
+                                        options->lr, options->weight_decay);
     if (o != NULL)
         o->sgd = *options;
     return o;

@@ -458,6 +458,26 @@ gpt() {
     run 4 $short --resume "$work/half" --seed 3
     says "another training"
 
+    # Looked at on the way, also by one that was interrupted: the same training, and the same tests.
+    run 0 $short --dropout 0.1 --amp f16 --json "$work/run.json"
+    is evaluations.# 0
+    all=$(value weights_sha256) losses=$(value losses) tests=
+    for way in "--save $work/looked --save-every 20" "--resume $work/looked.1"; do
+        run 0 $short --dropout 0.1 --amp f16 --eval-every 7 $way --json "$work/run.json"
+        complains "cpu:0: step 28: test loss "
+        is weights_sha256 "$all"
+        is losses "$losses"
+        is evaluations.# 4
+        is evaluations.1.step 14
+        is evaluations.3.test_tokens 2992
+        is evaluations.3.test_accuracy null
+        is driver_allocs_after_warmup 0
+        is host_syncs_per_step 0.0
+        awk -v a="$(value evaluations.0.test_loss)" -v z="$(value evaluations.3.test_loss)" -v t="$(value test_loss)" 'BEGIN { exit !(z < a && t < z) }' ||
+            bad "$what: tests $(value evaluations)"
+        is evaluations "${tests:=$(value evaluations)}"
+    done
+
     # Four batches of 2 are a step of one batch of 8 in all but their order of addition.
     run 0 $short --batch 2 --accumulate 4 --clip 0.5 --amp bf16 --dropout 0.1 --checkpoint-activations --json "$work/run.json"
     says "batch 4 x 2"
@@ -635,6 +655,18 @@ views() {
     has '"name": "make batch"' "$work/profile"
     has '"name": "argmax"' "$work/profile" # of the test
 
+    # Tests on the way: in the log, in the drawing, a line each in a pipe. All images: the one behind the last step is the test at the end.
+    run 0 $small --budget 1000 --eval-every 3 --log-dir "$work/logs/eval" --plot "$work/plot.svg" --json "$work/run.json"
+    complains "cpu:0: step 3: test loss "
+    complains ", accuracy 0."
+    is evaluations.# 2
+    is evaluations.0.test_images 10000
+    is evaluations.1.test_loss "$(value test_loss)"
+    is evaluations.1.test_accuracy "$(value test_accuracy)"
+    [ "$(grep -ao evaluation/loss "$work/logs/eval/"events* | wc -l)" = 2 ] || bad "$what: not 2 tests on the way logged"
+    has evaluation/accuracy "$work/logs/eval/"events*
+    has "stroke-dasharray" "$work/plot.svg"
+
     # A loss scale comes back from the device; what goes on logs only its own steps.
     run 0 $small --steps 20 --amp f16 --log-dir "$work/scale" --save "$work/state"
     has train/loss_scale "$work/scale/"events*
@@ -666,6 +698,8 @@ views() {
     run 2 $small --log-dir "$work/plot.svg/below"
     complains "--log-dir"
     run 2 $small --lockstep 1 --plot "$work/x"
+    complains "not for --lockstep"
+    run 2 $small --lockstep 1 --eval-every 1
     complains "not for --lockstep"
 }
 

@@ -87,14 +87,25 @@ static int check_paths(void)
     return points;
 }
 
+static int occurrences(const char *word)
+{
+    int count = 0;
+    for (const char *at = drawing; (at = strstr(at, word)) != NULL; at++)
+        count++;
+    return count;
+}
+
 static void curves(void **state)
 {
     (void)state;
-    enum { LONG = 300000 };
+    enum { LONG = 300000, EVALUATIONS = 3000, EVERY = LONG / EVALUATIONS };
     static float falls[LONG], odd[6] = {NAN, 2, INFINITY, 1, -INFINITY, 0.5f}, never[3] = {NAN, NAN, NAN};
+    static train_evaluation often[EVALUATIONS], seldom[] = {{.step = 2, .loss = 1.5}, {.step = 4, .loss = NAN}};
     const char *path = path_in_folder("curves.svg");
     for (int i = 0; i < LONG; i++)
         falls[i] = (float)(8 * exp(-i / 5e4) + 0.2 * (i % 7));
+    for (int i = 0; i < EVALUATIONS; i++)
+        often[i] = (train_evaluation){.step = (i + 1) * EVERY, .samples = 10, .loss = 10.5 + 0.1 * (i % 3)};
     train_run runs[4] = {
         {.steps = LONG, .losses = falls, .test_samples = 10, .test_loss = 9.5, .test_accuracy = 0.5},
         {.steps = 6, .losses = odd, .test_samples = 10, .test_loss = NAN, .test_accuracy = NAN},
@@ -112,6 +123,20 @@ static void curves(void **state)
     assert_non_null(strstr(drawing, "dev:0: loss"));
     assert_non_null(strstr(drawing, "test 9.5, 50.00 % right"));
     assert_null(strstr(drawing, "dev:3"));
+
+    /* Tests on the way: a dashed curve more, and a ring at some of them; at the end there was one already. */
+    assert_null(strstr(drawing, "dash"));
+    const int before = check_paths(), rings = occurrences("<circle");
+    assert_int_equal(rings, 1);
+    runs[0].evaluations = often, runs[0].evaluation_count = EVALUATIONS;
+    runs[1].evaluations = seldom, runs[1].evaluation_count = 2;
+    assert_int_equal(plot_losses(path, "one", "settings", runs, 4), TSR_OK);
+    assert_true(read_drawing(path) < 100000);
+    assert_int_equal(occurrences("stroke-dasharray"), 2);
+    assert_non_null(strstr(drawing, "dashed: "));
+    assert_true(check_paths() > before + 500);
+    assert_true(occurrences("<circle") > rings + 30 && occurrences("<circle") < rings + 50);
+    runs[0].evaluation_count = runs[1].evaluation_count = 0;
 
     /* A curve of one step, and none at all. */
     for (int count = 0; count < 2; count++) {

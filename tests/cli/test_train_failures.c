@@ -105,12 +105,16 @@ static void ends_when_host_memory_runs_out(void **state)
     few.optimizer = "sgd";
     few.steps = 2;
     few.batch = 8;
+    few.eval_every = 2;
     train_run run;
     int failures = 0;
     (void)state;
     tsr_device *device = open_device(&run);
     train_on_device(&few, &digits, device, &run); /* so that caches are filled */
     assert_int_equal(run.end, TRAIN_DONE);
+    assert_int_equal(run.evaluation_count, 1);
+    assert_int_equal(run.evaluations[0].step, 2); /* of all images, as the test at the end */
+    assert_true(run.evaluations[0].loss == run.test_loss && run.evaluations[0].accuracy == run.test_accuracy);
     train_run_free(&run);
     tsr_memory_trim(device);
     for (int64_t allowed = 0; allowed < 400; allowed += 1 + allowed / 16) {

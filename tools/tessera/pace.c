@@ -52,6 +52,11 @@ void pace_measure(pace *p)
     p->measured_since = clock_seconds();
 }
 
+void pace_pause(pace *p, double seconds)
+{
+    p->measured_since += p->measured_since > 0 ? seconds : 0;
+}
+
 static void show(pace *p)
 {
     if (!progress_due(p->bar))

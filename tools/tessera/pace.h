@@ -35,6 +35,8 @@ tsr_status pace_catch_up(pace *p);
 
 /* Speed counts from now on. */
 void pace_measure(pace *p);
+/* What took so long just now was no step. */
+void pace_pause(pace *p, double seconds);
 /* Steps that arrived since, and the seconds that they took. */
 int64_t pace_steps(const pace *p);
 double pace_seconds(const pace *p);

@@ -7,7 +7,17 @@
 #include "base/checked.h"
 #include "base/svg.h"
 
-enum { WIDTH = 900, HEIGHT = 540, LEFT = 70, RIGHT = 24, TOP = 62, BOTTOM = 56, LEGEND_LINE = 20, LEGEND_TEXT = 12 };
+enum {
+    WIDTH = 900,
+    HEIGHT = 540,
+    LEFT = 70,
+    RIGHT = 24,
+    TOP = 62,
+    BOTTOM = 56,
+    LEGEND_LINE = 20,
+    LEGEND_TEXT = 12,
+    RINGS = 40
+};
 
 static const char ink[] = "#222222", faint[] = "#e4e4e4", grey[] = "#666666";
 
@@ -67,20 +77,25 @@ static bool tested(const train_run *r)
 
 /* ---- axes ---- */
 
+static void hold(double *low, double *high, double loss)
+{
+    if (isfinite(loss)) {
+        *low = fmin(*low, loss);
+        *high = fmax(*high, loss);
+    }
+}
+
 static void fit_axes(plot *p)
 {
     double low = INFINITY, high = -INFINITY, steps = 1;
     for (size_t k = 0; k < p->count; k++) {
         const train_run *r = &p->runs[k];
-        for (int64_t i = 0; i < r->steps; i++) {
-            const double loss = (double)r->losses[i];
-            low = isfinite(loss) ? fmin(low, loss) : low;
-            high = isfinite(loss) ? fmax(high, loss) : high;
-        }
-        if (tested(r)) {
-            low = fmin(low, r->test_loss);
-            high = fmax(high, r->test_loss);
-        }
+        for (int64_t i = 0; i < r->steps; i++)
+            hold(&low, &high, (double)r->losses[i]);
+        for (size_t i = 0; i < r->evaluation_count; i++)
+            hold(&low, &high, r->evaluations[i].loss);
+        if (tested(r))
+            hold(&low, &high, r->test_loss);
         steps = fmax(steps, (double)r->steps);
     }
     if (low > 0 && low < 0.3 * high) /* from 0 if that costs little */
@@ -150,17 +165,45 @@ static void draw_smooth(plot *p, const train_run *r, const char *colour, double 
     svg_path_end(&p->drawing, colour, width, 1);
 }
 
+static void draw_ring(plot *p, int64_t step, double loss, double radius, const char *colour)
+{
+    if (isfinite(loss))
+        svg_raw(&p->drawing,
+                "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"%g\" fill=\"#ffffff\" stroke=\"%s\" stroke-width=\"%g\"/>\n",
+                axis_at(&p->x, (double)step), axis_at(&p->y, loss), radius, colour, 0.3 * radius + 0.7);
+}
+
+/* Dashed through all of them, with a ring at some: where the two losses are one, only these are to be seen. */
+static void draw_evaluations(plot *p, const train_run *r, const char *colour)
+{
+    const size_t count = r->evaluation_count, group = count / (WIDTH - LEFT - RIGHT) + 1, apart = count / RINGS + 1;
+    bool drawing = false;
+    if (count == 0)
+        return;
+    svg_raw(&p->drawing, "<g stroke-dasharray=\"5 5\">");
+    svg_path_begin(&p->drawing);
+    for (size_t i = 0; i < count; i++)
+        if (i % group == 0 || i == count - 1)
+            svg_path_to(&p->drawing, axis_at(&p->x, (double)r->evaluations[i].step),
+                        axis_at(&p->y, r->evaluations[i].loss), &drawing);
+    svg_path_end(&p->drawing, colour, 1.6, 1);
+    svg_raw(&p->drawing, "</g>\n");
+    for (size_t i = 0; i < count; i += apart)
+        draw_ring(p, r->evaluations[i].step, r->evaluations[i].loss, 3, colour);
+}
+
 static void draw_test(plot *p, const train_run *r, const char *colour)
 {
+    draw_evaluations(p, r, colour);
     if (tested(r))
-        svg_raw(&p->drawing,
-                "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"5\" fill=\"#ffffff\" stroke=\"%s\" stroke-width=\"2.2\"/>\n",
-                axis_at(&p->x, (double)r->steps), axis_at(&p->y, r->test_loss), colour);
+        draw_ring(p, r->steps, r->test_loss, 5, colour);
 }
 
 /* ---- who is who: in the upper right corner, which curves that fall leave free ---- */
 
-static const char legend_note[] = "thin: each step; thick: smoothed; ring: the test";
+static const char legend_note[] = "thin: each step; thick: smoothed; ring: the test",
+                  legend_note_evaluated[] =
+                      "thin: each step; thick: smoothed; dashed: test on the way; large ring: at the end";
 
 static void legend_text(const train_run *r, char *line, size_t size)
 {
@@ -174,7 +217,10 @@ static void legend_text(const train_run *r, char *line, size_t size)
 
 static void draw_legend(plot *p)
 {
-    size_t shown = 0, longest = sizeof legend_note - 1;
+    const char *note = legend_note;
+    for (size_t k = 0; k < p->count; k++)
+        note = p->runs[k].evaluation_count > 0 ? legend_note_evaluated : note;
+    size_t shown = 0, longest = strlen(note);
     char line[256];
     for (size_t k = 0; k < p->count; k++)
         if (p->runs[k].steps > 0 && p->runs[k].losses != NULL) {
@@ -196,7 +242,7 @@ static void draw_legend(plot *p)
         svg_text(&p->drawing, left + 46, y, LEGEND_TEXT, SVG_START, ink, "%s", line);
         y += LEGEND_LINE;
     }
-    svg_text(&p->drawing, left + 46, y, LEGEND_TEXT, SVG_START, grey, "%s", legend_note);
+    svg_text(&p->drawing, left + 46, y, LEGEND_TEXT, SVG_START, grey, "%s", note);
 }
 
 tsr_status plot_losses(const char *path, const char *title, const char *settings, const train_run *runs, size_t count)

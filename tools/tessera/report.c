@@ -202,10 +202,34 @@ static void put_owners(json *j, const train_run *r)
     json_end_array(j);
 }
 
+/* A test: of how much, and what came out. */
+static void put_test(json *j, const train_run *r, int64_t samples, double loss, double accuracy)
+{
+    char units[32];
+    snprintf(units, sizeof units, "test_%s", r->task->unit);
+    put_known(j, "test_accuracy", accuracy, samples > 0 && r->task->counts_right);
+    put_known(j, "test_loss", loss, samples > 0);
+    json_put_int(j, units, samples * r->task->units);
+}
+
+static void put_evaluations(json *j, const train_run *r)
+{
+    json_key(j, "evaluations");
+    json_begin_array(j);
+    for (size_t i = 0; i < r->evaluation_count; i++) {
+        const train_evaluation *e = &r->evaluations[i];
+        json_begin_object(j);
+        json_put_int(j, "step", e->step);
+        put_test(j, r, e->samples, e->loss, e->accuracy);
+        json_end_object(j);
+    }
+    json_end_array(j);
+}
+
 static void put_run(json *j, const train_settings *s, const train_run *r)
 {
-    const bool tested = r->test_samples > 0, warm = r->steps > 2;
-    char tested_units[32], rate_units[32];
+    const bool warm = r->steps > 2;
+    char rate_units[32];
     json_begin_object(j);
     json_put_string(j, "device", r->device.id);
     json_put_string(j, "device_name", r->device.name);
@@ -235,10 +259,8 @@ static void put_run(json *j, const train_settings *s, const train_run *r)
     for (int64_t i = 0; i < r->steps; i++)
         json_float(j, r->losses[i]);
     json_end_array(j);
-    put_known(j, "test_accuracy", r->test_accuracy, tested && r->task->counts_right);
-    put_known(j, "test_loss", r->test_loss, tested);
-    snprintf(tested_units, sizeof tested_units, "test_%s", r->task->unit);
-    json_put_int(j, tested_units, r->test_samples * r->task->units);
+    put_evaluations(j, r);
+    put_test(j, r, r->test_samples, r->test_loss, r->test_accuracy);
     json_put_double(j, "samples_per_second", r->samples_per_second);
     if (r->task->units > 1) {
         snprintf(rate_units, sizeof rate_units, "%s_per_second", r->task->unit);
@@ -246,6 +268,7 @@ static void put_run(json *j, const train_settings *s, const train_run *r)
     }
     json_put_double(j, "train_seconds", r->train_seconds);
     json_put_double(j, "test_seconds", r->test_seconds);
+    json_put_double(j, "evaluation_seconds", r->evaluation_seconds);
     json_put_uint(j, "peak_bytes", r->peak_bytes);
     json_put_uint(j, "reserved_bytes", r->reserved_bytes);
     if (s->memory != NULL)

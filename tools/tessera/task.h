@@ -10,6 +10,7 @@ struct task {
     int64_t units;             /* of them in one sample */
     tsr_dataset *train, *test; /* owned */
     int64_t test_batch;        /* samples of a step of the test */
+    int64_t evaluated;         /* samples that --eval-every takes of it at most, in whole such steps */
     bool counts_right;         /* the test counts right answers: logits are [n, classes] */
     const train_settings *settings;
     const tsr_metadata *notes; /* kept with saved states */

@@ -26,6 +26,7 @@ tsr_status task_open_mnist(task *t, const train_settings *settings)
     *t = (task){.unit = "images",
                 .units = 1,
                 .test_batch = 200,
+                .evaluated = 10000, /* all of them */
                 .counts_right = true,
                 .settings = settings,
                 .model = create,

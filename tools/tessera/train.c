@@ -42,13 +42,15 @@ static const option options[] = {
      "of the learning rate: constant, or cosine (down to a tenth at the end),\nwhich is gpt's", 0, 0, schedules},
     {"warmup", "N", OPTION_INT, FIELD(warmup), "steps in which the learning rate rises; up to 100 for gpt", 0, 1e9,
      NULL},
-    {"weight-decay", "X", OPTION_REAL, FIELD(weight_decay), "in place of the optimizer's usual one", 0, 1e6, NULL},
+    {"weight-decay", "X", OPTION_REAL, FIELD(weight_decay),
+     "in place of the optimizer's usual one; of gpt's matrices and embeddings,\nof nothing else", 0, 1e6, NULL},
     {"accumulate", "N", OPTION_INT, FIELD(accumulate),
      "batches whose gradients are added up for one step; 1 if not given", 1, 1e6, NULL},
     {"clip", "X", OPTION_REAL, FIELD(clip),
      "scales gradients down to this norm, all of them together; 1 for gpt,\n0 is none", 0, 1e12, NULL},
     {"seed", "N", OPTION_SEED, FIELD(seed), "of the weights and the order of samples; 0 if not given", 0, 0, NULL},
-    {"budget", "SECONDS", OPTION_REAL, FIELD(budget), "a device that needs longer trains fewer steps", 0.1, 1e9, NULL},
+    {"budget", "SECONDS", OPTION_REAL, FIELD(budget),
+     "a device that needs longer trains fewer steps; --eval-every's time is\nnot counted", 0.1, 1e9, NULL},
     {"lockstep", "N", OPTION_INT, FIELD(lockstep),
      "in place of training: N steps in which every device starts from the\nfirst one's weights, each operator checked "
      "against its bound",
@@ -70,6 +72,10 @@ static const option options[] = {
     {"trace-steps", "LIST", OPTION_TEXT, FIELD(trace_steps), "which, from 0: 0,1,10-12; 0 if not given", 0, 0, NULL},
     {"trace-tensors", NULL, OPTION_FLAG, FIELD(trace_tensors), "whole tensors too, in FILE.<step>.safetensors", 0, 0,
      NULL},
+    {"eval-every", "N", OPTION_INT, FIELD(eval_every),
+     "after every N steps the test loss: of mnist's whole test set, of up to\n65536 tokens of gpt's, always the same "
+     "ones; no step changes by it",
+     1, 1e9, NULL},
     {"profile", "FILE", OPTION_TEXT, FIELD(profile),
      "a timeline of some steps, for ui.perfetto.dev (docs/profiling.md)", 0, 0, NULL},
     {"profile-steps", "A-B", OPTION_TEXT, FIELD(profile_steps), "which, from 0; 0-19 if not given", 0, 0, NULL},
@@ -295,8 +301,9 @@ static bool check_views(const job *j)
 {
     const train_settings *s = j->settings;
     step_list steps;
-    if (s->lockstep > 0 && (s->profile != NULL || s->memory != NULL || s->log_dir != NULL || s->plot != NULL))
-        complain("--profile, --memory, --log-dir and --plot are for a training, not for --lockstep");
+    if (s->lockstep > 0 &&
+        (s->profile != NULL || s->memory != NULL || s->log_dir != NULL || s->plot != NULL || s->eval_every > 0))
+        complain("--profile, --memory, --log-dir, --plot and --eval-every are for a training, not for --lockstep");
     else if (s->profile != NULL && j->devices.count != 1)
         complain("--profile is for a training on one device");
     else if (s->memory != NULL && j->devices.count != 1)

@@ -35,8 +35,10 @@ typedef struct train_settings {
     const char *schedule;     /* "constant", "cosine" */
     int64_t warmup;           /* steps in which the rate rises; below 0: left open */
     int64_t workers;          /* threads that make batches ahead */
+    int64_t eval_every;       /* steps between two evaluations; 0: none */
     int64_t save_every, keep; /* steps between two files, 0: one at the end; files kept */
     double weight_decay;      /* below 0: the optimizer's usual one */
+    bool decay_matrices;      /* and of nothing else: no bias, no norm */
     double lr;                /* 0: the optimizer's usual one */
     double budget;            /* seconds of training a device may take; 0: no limit */
     uint64_t seed;
@@ -50,6 +52,13 @@ typedef enum train_end {
 } train_end;
 
 typedef struct task task; /* task.h */
+
+/* The model on samples of the test set, always the same ones. */
+typedef struct train_evaluation {
+    int64_t step;          /* after so many */
+    int64_t samples;       /* 0: interrupted */
+    double loss, accuracy; /* accuracy: NaN where there is no such thing */
+} train_evaluation;
 
 typedef struct train_run {
     const task *task;
@@ -65,10 +74,12 @@ typedef struct train_run {
     float *losses;         /* of each step; host memory, freed by train_run_free */
     int64_t samples;
 
+    train_evaluation *evaluations; /* of --eval-every, by their steps; host memory, freed by train_run_free */
+    size_t evaluation_count;
     int64_t test_samples, test_all;  /* 0: not tested; and how many there are */
     double test_accuracy, test_loss; /* NaN where there is no such thing */
 
-    double train_seconds, test_seconds;
+    double train_seconds, test_seconds, evaluation_seconds;
     double samples_per_second; /* of training, after the warm-up; 0 if not measured */
     double loader_wait_fraction;
     uint64_t peak_bytes, reserved_bytes;

@@ -157,10 +157,18 @@ tsr_status train_log_steps_end(train_log *l)
     return status == TSR_OK ? log_state(l) : status;
 }
 
-tsr_status train_log_test(train_log *l, double loss, double accuracy)
+void train_log_pause(train_log *l, double seconds)
 {
-    tsr_status status = tsr_summary_add_scalar(l->writer, "test/loss", loss, l->logged);
+    l->measured += seconds;
+}
+
+tsr_status train_log_test(train_log *l, const char *what, double loss, double accuracy)
+{
+    char tag[32];
+    snprintf(tag, sizeof tag, "%s/loss", what);
+    tsr_status status = tsr_summary_add_scalar(l->writer, tag, loss, l->logged);
+    snprintf(tag, sizeof tag, "%s/accuracy", what);
     if (status == TSR_OK && isfinite(accuracy))
-        status = tsr_summary_add_scalar(l->writer, "test/accuracy", accuracy, l->logged);
+        status = tsr_summary_add_scalar(l->writer, tag, accuracy, l->logged);
     return status == TSR_OK ? tsr_summary_flush(l->writer) : status;
 }

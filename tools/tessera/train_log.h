@@ -26,7 +26,10 @@ tsr_status train_log_step(train_log *l, int64_t step, double learning_rate);
 tsr_status train_log_losses(train_log *l, const float *losses, int64_t arrived);
 /* Behind the last step, when all losses are there. */
 tsr_status train_log_steps_end(train_log *l);
-tsr_status train_log_test(train_log *l, double loss, double accuracy); /* accuracy: NaN where there is none */
+/* What took so long just now was no step. */
+void train_log_pause(train_log *l, double seconds);
+/* At the step whose loss came last; what: "test" at the end, "evaluation" on the way. accuracy: NaN where there is none. */
+tsr_status train_log_test(train_log *l, const char *what, double loss, double accuracy);
 /* NULL is fine. */
 void train_log_destroy(train_log *l);
 

@@ -17,6 +17,11 @@ double train_learning_rate(const train_settings *s)
     return s->lr > 0 ? s->lr : strcmp(s->optimizer, "sgd") == 0 ? 0.01 : 1e-3;
 }
 
+static double weight_decay_of(const train_settings *s)
+{
+    return s->weight_decay >= 0 ? s->weight_decay : strcmp(s->optimizer, "adamw") == 0 ? 0.01 : 0;
+}
+
 tsr_dtype train_amp_dtype(const train_settings *s)
 {
     if (s->amp == NULL)
@@ -40,6 +45,8 @@ void train_settings_text(const train_settings *s, char *line, size_t size)
         text_appendf(&t, ", clip %.17g", s->clip);
     if (s->weight_decay >= 0)
         text_appendf(&t, ", weight decay %.17g", s->weight_decay);
+    if (s->decay_matrices && weight_decay_of(s) > 0)
+        text_appendf(&t, ", only matrices decay");
     if (s->warmup > 0)
         text_appendf(&t, ", warm-up %lld", (long long)s->warmup);
     if (falls(s))
@@ -48,15 +55,22 @@ void train_settings_text(const train_settings *s, char *line, size_t size)
     text_free(&t);
 }
 
+static tsr_optimizer *optimizer_of(const train_settings *s, tsr_module *model)
+{
+    const double lr = train_learning_rate(s), decay = weight_decay_of(s);
+    if (strcmp(s->optimizer, "sgd") == 0)
+        return tsr_sgd_for(model, &(tsr_sgd_options){.lr = lr, .momentum = 0.9, .weight_decay = decay});
+    if (strcmp(s->optimizer, "adamw") == 0)
+        return tsr_adamw_for(model, &(tsr_adam_options){.lr = lr, .weight_decay = decay});
+    return tsr_adam_for(model, &(tsr_adam_options){.lr = lr, .weight_decay = decay});
+}
+
 tsr_optimizer *train_optimizer(const train_settings *s, tsr_module *model)
 {
-    const double lr = train_learning_rate(s), decay = s->weight_decay;
-    if (strcmp(s->optimizer, "sgd") == 0)
-        return tsr_sgd_for(model,
-                           &(tsr_sgd_options){.lr = lr, .momentum = 0.9, .weight_decay = decay >= 0 ? decay : 0});
-    if (strcmp(s->optimizer, "adamw") == 0)
-        return tsr_adamw_for(model, &(tsr_adam_options){.lr = lr, .weight_decay = decay >= 0 ? decay : 0.01});
-    return tsr_adam_for(model, &(tsr_adam_options){.lr = lr, .weight_decay = decay >= 0 ? decay : 0});
+    tsr_optimizer *o = optimizer_of(s, model);
+    if (o != NULL && s->decay_matrices)
+        (void)tsr_optimizer_decay_matrices_only(o);
+    return o;
 }
 
 tsr_status train_schedule(const train_settings *s, int64_t steps, tsr_schedule **schedule)

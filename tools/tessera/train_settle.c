@@ -27,6 +27,7 @@ static void settle_gpt(train_settings *s)
     s->warmup = s->warmup >= 0 ? s->warmup : s->steps < 1000 ? s->steps / 10 : 100;
     s->clip = s->clip >= 0 ? s->clip : 1;
     s->tokens = s->tokens != NULL ? s->tokens : "bytes";
+    s->decay_matrices = true; /* as nanoGPT */
 }
 
 static bool model_fits(const train_settings *s)

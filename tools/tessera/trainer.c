@@ -145,6 +145,14 @@ static tsr_status follow(trainer *t, bool to_the_end)
     return status;
 }
 
+void trainer_exempt(trainer *t, const tsr_device_counters *before)
+{
+    const tsr_device_counters after = tsr_device_counters_get(t->device);
+    t->warm.driver_allocations += after.driver_allocations - before->driver_allocations;
+    t->warm.programs_built += after.programs_built - before->programs_built;
+    t->warm.host_waits += after.host_waits - before->host_waits;
+}
+
 /* ---- all steps ---------------------------------------------------------------------------------------------------- */
 
 /* The clock of the speed starts when the warm-up has really ended. */
@@ -161,9 +169,10 @@ static tsr_status end_warmup(trainer *t)
 }
 
 /* With a budget: how many steps fit, from the speed so far; looked at again every second, as the first measure is rough. */
-static void fit_budget(trainer *t, double began)
+static void fit_budget(trainer *t)
 {
-    const double budget = t->settings->budget, now = clock_seconds(), measured = pace_seconds(&t->pace);
+    const double budget = t->settings->budget, began = t->began, now = clock_seconds(),
+                 measured = pace_seconds(&t->pace);
     const int64_t since = pace_steps(&t->pace);
     pace *p = &t->pace;
     if (budget <= 0 || since < 1)
@@ -182,11 +191,11 @@ static void fit_budget(trainer *t, double began)
 }
 
 /* What the speed was, and what the steps behind the warm-up cost. */
-static void measure_steps(trainer *t, double began, const tsr_device_counters *last)
+static void measure_steps(trainer *t, const tsr_device_counters *last)
 {
     train_run *r = t->run;
     const int64_t done = t->pace.queued - t->first;
-    r->train_seconds = clock_seconds() - began;
+    r->train_seconds = clock_seconds() - t->began;
     r->steps = t->pace.arrived;
     if (done > 0 && done <= WARMUP_STEPS) /* too short for a warm-up: its speed is that of the first steps */
         r->samples_per_second = (double)r->samples / r->train_seconds;
@@ -202,9 +211,9 @@ static void measure_steps(trainer *t, double began, const tsr_device_counters *l
 
 static tsr_status train_steps(trainer *t)
 {
-    const double began = clock_seconds();
     pace *p = &t->pace;
     tsr_status status = TSR_OK;
+    t->began = clock_seconds();
     while (status == TSR_OK && p->queued < p->total && !interrupted()) {
         status = trainer_profile_step(t);
         if (status == TSR_OK)
@@ -216,15 +225,17 @@ static tsr_status train_steps(trainer *t)
             status = end_warmup(t);
         if (p->queued > t->first + WARMUP_STEPS) {
             pace_adapt(p);
-            fit_budget(t, began);
+            fit_budget(t);
         }
+        if (status == TSR_OK && trainer_evaluation_due(t))
+            status = trainer_evaluate(t);
         if (status == TSR_OK && trainer_save_due(t))
             status = trainer_save(t);
     }
     const tsr_device_counters last = tsr_device_counters_get(t->device);
     if (status == TSR_OK)
         status = follow(t, true);
-    measure_steps(t, began, &last);
+    measure_steps(t, &last);
     if (status == TSR_OK && t->settings->save != NULL && (t->saved != p->arrived || p->arrived == 0))
         status = trainer_save(t); /* interrupted ones too */
     return status;
@@ -354,7 +365,7 @@ static tsr_status train_and_test(trainer *t)
     if (status == TSR_OK && !interrupted())
         status = trainer_test(t);
     if (status == TSR_OK && t->log != NULL && t->run->test_samples > 0)
-        status = train_log_test(t->log, t->run->test_loss, t->run->test_accuracy);
+        status = train_log_test(t->log, "test", t->run->test_loss, t->run->test_accuracy);
     return status;
 }
 
@@ -392,6 +403,8 @@ void train_run_free(train_run *run)
 {
     host_free(run->losses);
     host_free(run->owners);
+    host_free(run->evaluations);
     run->losses = NULL;
+    run->evaluations = NULL;
     run->owners = NULL;
 }

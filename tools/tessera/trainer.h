@@ -2,6 +2,7 @@
 #ifndef TESSERA_TRAINER_H
 #define TESSERA_TRAINER_H
 
+#include "base/text.h"
 #include "pace.h"
 #include "progress.h"
 #include "recorder.h"
@@ -28,6 +29,7 @@ typedef struct trainer {
     pace pace;
     uint64_t epoch;
 
+    double began;  /* the first step; evaluations push it on */
     int64_t first; /* where this run began: steps that a resumed one had done */
     int64_t saved; /* the step of the latest file */
 
@@ -40,7 +42,10 @@ typedef struct trainer {
 /* The loss in the precision that was asked for, and the logits where a place is given. NULL with the thread's error. */
 tsr_tensor *trainer_loss(const trainer *t, tsr_tensor *x, tsr_tensor *y, tsr_tensor **logits);
 
-/* Saves the state between two steps, when all losses are here. What it costs the driver is no step's. */
+/* What the driver did since then is no step's. */
+void trainer_exempt(trainer *t, const tsr_device_counters *before);
+
+/* Saves the state between two steps, when all losses are here. */
 tsr_status trainer_save(trainer *t);
 bool trainer_save_due(const trainer *t);
 /* Goes on from a saved state. A file that cannot be read does not end the training where one before it can. */
@@ -58,7 +63,16 @@ tsr_status trainer_memory_begin(trainer *t);
 void trainer_memory_step(trainer *t);
 void trainer_memory_end(trainer *t);
 
-/* The model on the test set. */
+/* The model on up to `samples` of the test set, in whole batches of the test, the same ones for a number; the model is in training mode afterwards. */
+tsr_status trainer_measure(trainer *t, int64_t samples, train_evaluation *result);
+/* At the end: the model on the test set, or what a budget allows of it. */
 tsr_status trainer_test(trainer *t);
+
+/* --eval-every: whether it is time, and between two steps. */
+bool trainer_evaluation_due(const trainer *t);
+tsr_status trainer_evaluate(trainer *t);
+/* Evaluations so far as a note of a saved state, whose value `line` owns; false where there are none. And those of a state. */
+bool trainer_evaluations_note(const trainer *t, text *line, tsr_metadata *note);
+tsr_status trainer_evaluations_read(trainer *t, const char *path);
 
 #endif

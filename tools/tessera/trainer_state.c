@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "base/file.h"
+#include "base/memory.h"
 #include "tessera/io.h"
 #include "trainer.h"
 
@@ -15,24 +16,38 @@ static tsr_training training_of(trainer *t, char *settings, size_t size)
                           .step = t->pace.arrived,
                           .settings = settings,
                           .losses = t->pace.values,
-                          .losses_capacity = (size_t)t->run->steps_planned,
-                          .notes = t->task->notes,
-                          .note_count = t->task->note_count};
+                          .losses_capacity = (size_t)t->run->steps_planned};
+}
+
+/* With the task's notes, and the evaluations. */
+static tsr_status save(trainer *t)
+{
+    char settings[SETTINGS_SIZE];
+    text evaluations = {0};
+    tsr_training state = training_of(t, settings, sizeof settings);
+    const size_t own = t->task->note_count;
+    tsr_metadata *notes = host_alloc_zeroed(own + 1, sizeof *notes);
+    if (notes == NULL)
+        return tsr_last_status();
+    for (size_t i = 0; i < own; i++)
+        notes[i] = t->task->notes[i];
+    state.notes = notes;
+    state.note_count = own + trainer_evaluations_note(t, &evaluations, &notes[own]);
+    const tsr_status status =
+        evaluations.failed ? tsr_last_status() : tsr_training_save(&state, t->settings->save, (int)t->settings->keep);
+    text_free(&evaluations);
+    host_free(notes);
+    return status;
 }
 
 tsr_status trainer_save(trainer *t)
 {
-    char settings[SETTINGS_SIZE];
     const tsr_device_counters before = tsr_device_counters_get(t->device);
     tsr_status status = pace_catch_up(&t->pace);
     if (status != TSR_OK)
         return status;
-    const tsr_training state = training_of(t, settings, sizeof settings);
-    status = tsr_training_save(&state, t->settings->save, (int)t->settings->keep);
-    const tsr_device_counters after = tsr_device_counters_get(t->device);
-    t->warm.driver_allocations += after.driver_allocations - before.driver_allocations;
-    t->warm.programs_built += after.programs_built - before.programs_built;
-    t->warm.host_waits += after.host_waits - before.host_waits;
+    status = save(t);
+    trainer_exempt(t, &before);
     t->saved = t->pace.arrived;
     return status;
 }
@@ -45,7 +60,7 @@ bool trainer_save_due(const trainer *t)
 
 tsr_status trainer_resume(trainer *t)
 {
-    const char *path = t->settings->resume;
+    const char *path = t->settings->resume, *from = path;
     char settings[SETTINGS_SIZE], older[PATH_SIZE];
     tsr_training state = training_of(t, settings, sizeof settings);
     tsr_status status = tsr_training_load(&state, path);
@@ -54,13 +69,15 @@ tsr_status trainer_resume(trainer *t)
         if (!file_exists(older))
             break;
         progress_note(&t->bar, "%s; going on from %s", tsr_last_error(), older);
-        status = tsr_training_load(&state, older);
+        status = tsr_training_load(&state, from = older);
     }
     if (status == TSR_NOT_FOUND && !file_exists(path)) {
         progress_note(&t->bar, "there is no %s yet: the training begins", path);
         tsr_clear_error();
         return TSR_OK;
     }
+    if (status == TSR_OK)
+        status = trainer_evaluations_read(t, from);
     if (status != TSR_OK)
         return status;
     int64_t sample;
