@@ -19,6 +19,7 @@ typedef struct subject {
     bool digits;
     tsr_dataset *data, *test;
     int64_t batch;
+    double rate; /* of learning */
     int steps;
 } subject;
 
@@ -53,10 +54,40 @@ typedef struct training {
     tsr_device *device;
     tsr_module *model;
     tsr_optimizer *optimizer;
+    tsr_schedule *schedule;
     tsr_grad_scaler *scaler;
     tsr_batches *batches;
     uint64_t epoch;
 } training;
+
+/* As `tessera train` does for each. */
+static bool open_optimizer(training *t, const subject *s)
+{
+    if (s->digits) {
+        t->optimizer = tsr_adam_for(t->model, &(tsr_adam_options){.lr = s->rate});
+        t->schedule = tsr_constant_schedule_create(s->rate);
+    } else {
+        const int64_t warmup = s->steps < 1000 ? s->steps / 10 : 100;
+        t->optimizer = tsr_adamw_for(t->model, &(tsr_adam_options){.lr = s->rate, .weight_decay = 0.01});
+        t->schedule =
+            tsr_warmup_cosine_schedule_create(s->rate, warmup, 1 / ((double)warmup + 1), s->steps, s->rate / 10);
+    }
+    return t->optimizer != NULL && t->schedule != NULL;
+}
+
+/* With the loss's gradients there. */
+static bool update(training *t, const subject *s)
+{
+    if (t->scaler != NULL && tsr_grad_scaler_unscale(t->scaler, t->optimizer) != TSR_OK)
+        return false;
+    if (tsr_schedule_step(t->schedule, t->optimizer) != TSR_OK)
+        return false;
+    if (!s->digits && tsr_optimizer_clip_grad_norm(t->optimizer, 1, 2) == NULL)
+        return false;
+    if (t->scaler == NULL)
+        return tsr_optimizer_step(t->optimizer) == TSR_OK;
+    return tsr_grad_scaler_step(t->scaler, t->optimizer) == TSR_OK && tsr_grad_scaler_update(t->scaler) == TSR_OK;
+}
 
 static bool step(training *t, const subject *s, tsr_dtype dtype, float *loss)
 {
@@ -70,11 +101,8 @@ static bool step(training *t, const subject *s, tsr_dtype dtype, float *loss)
     tsr_autocast_begin(dtype);
     tsr_tensor *l = good ? loss_of(s, t->model, x, y) : NULL;
     tsr_autocast_end();
-    if (t->scaler != NULL)
-        good = l != NULL && tsr_backward(tsr_grad_scaler_scale(t->scaler, l)) == TSR_OK &&
-               tsr_grad_scaler_step(t->scaler, t->optimizer) == TSR_OK && tsr_grad_scaler_update(t->scaler) == TSR_OK;
-    else
-        good = l != NULL && tsr_backward(l) == TSR_OK && tsr_optimizer_step(t->optimizer) == TSR_OK;
+    good = l != NULL && tsr_backward(t->scaler == NULL ? l : tsr_grad_scaler_scale(t->scaler, l)) == TSR_OK &&
+           update(t, s);
     if (good && loss != NULL)
         good = tsr_read(l, loss, sizeof *loss) == TSR_OK;
     tsr_scope_end();
@@ -117,11 +145,10 @@ static bool train(tsr_device *device, const subject *s, uint64_t seed, tsr_dtype
     *o = (outcome){NAN, NAN};
     tsr_seed(device, seed);
     t.model = network(s, device);
-    t.optimizer = t.model == NULL ? NULL : tsr_adam_for(t.model, &(tsr_adam_options){.lr = 1e-3});
     t.scaler = dtype == TSR_F16 ? tsr_grad_scaler_create(device, NULL) : NULL;
     t.batches =
         tsr_batches_create(s->data, device, &(tsr_batches_options){.batch = s->batch, .shuffle = true, .seed = seed});
-    bool good = t.optimizer != NULL && t.batches != NULL && nudge(t.model, nudged);
+    bool good = t.model != NULL && open_optimizer(&t, s) && t.batches != NULL && nudge(t.model, nudged);
     for (int i = 0; i < s->steps && good; i++) {
         float loss;
         const bool last = i >= s->steps - LAST;
@@ -133,6 +160,7 @@ static bool train(tsr_device *device, const subject *s, uint64_t seed, tsr_dtype
         good = measure_accuracy(&t, s, dtype, &o->accuracy);
     tsr_batches_destroy(t.batches);
     tsr_grad_scaler_destroy(t.scaler);
+    tsr_schedule_destroy(t.schedule);
     tsr_optimizer_destroy(t.optimizer);
     tsr_module_destroy(t.model);
     return good;
@@ -189,7 +217,8 @@ static bool compare(bench *b, tsr_device *device, const subject *s)
     return true;
 }
 
-static subject digits = {.name = "cnn", .digits = true, .batch = 64}, letters = {.name = "gpt", .batch = 32};
+static subject digits = {.name = "cnn", .digits = true, .batch = 64, .rate = 1e-3},
+               letters = {.name = "gpt", .batch = 32, .rate = 1e-2};
 
 static void measure(bench *b, tsr_device *device)
 {

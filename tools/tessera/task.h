@@ -35,5 +35,7 @@ tsr_status task_open_gpt(task *t, const train_settings *settings);
 /* The models of a task; ended by NULL. */
 const char *const *task_models(const char *name);
 extern const char *const gpt_names[];
+/* What Adam and AdamW train it with unless told otherwise. */
+double gpt_learning_rate(const char *model);
 
 #endif

@@ -11,16 +11,31 @@
 #include "tessera/ops.h"
 #include "vocabulary.h"
 
-/* minGPT's names for the small ones; small is nanoGPT's of characters, gpt2 the published one of 124 million parameters. */
+/* minGPT's names for the small ones; small is nanoGPT's of characters, gpt2 the published one of 124 million parameters. Learning rates go down as
+ * widths go up: about 0.48 / width, which meets what nanoGPT uses for the two (Yang et al. 2022 on why). */
 static const struct gpt_size {
     const char *name;
     int64_t layers, heads, width, context;
+    double rate;
 } sizes[] = {
-    {"nano", 3, 3, 48, 64},    {"micro", 4, 4, 128, 128},   {"mini", 6, 6, 192, 256},
-    {"small", 6, 6, 384, 256}, {"gpt2", 12, 12, 768, 1024},
+    {"nano", 3, 3, 48, 64, 0.01},     {"micro", 4, 4, 128, 128, 0.004},  {"mini", 6, 6, 192, 256, 0.0025},
+    {"small", 6, 6, 384, 256, 0.001}, {"gpt2", 12, 12, 768, 1024, 6e-4},
 };
 
 const char *const gpt_names[] = {"nano", "micro", "mini", "small", "gpt2", NULL};
+
+static const struct gpt_size *size_of(const char *model)
+{
+    size_t i = 0;
+    while (i + 1 < sizeof sizes / sizeof *sizes && strcmp(sizes[i].name, model) != 0)
+        i++;
+    return &sizes[i];
+}
+
+double gpt_learning_rate(const char *model)
+{
+    return size_of(model)->rate;
+}
 
 /* Of the text's bytes; the rest is the test. */
 static const double learnt_part = 0.9;
@@ -103,18 +118,16 @@ static tsr_status take_notes(task *t, language *l)
 static tsr_status open_language(task *t, language *l)
 {
     const train_settings *s = t->settings;
-    size_t i = 0;
-    while (strcmp(sizes[i].name, s->model) != 0)
-        i++;
+    const struct gpt_size *size = size_of(s->model);
     tsr_status status = find_text(s, l);
     l->tokenizer = status == TSR_OK ? vocabulary_open(s->tokens, l->path) : NULL;
     if (l->tokenizer == NULL)
         return tsr_last_status();
     l->sizes = (tsr_gpt_options){.vocabulary = tsr_tokenizer_vocabulary(l->tokenizer),
-                                 .context = s->context > 0 ? s->context : sizes[i].context,
-                                 .width = sizes[i].width,
-                                 .layers = sizes[i].layers,
-                                 .heads = sizes[i].heads,
+                                 .context = s->context > 0 ? s->context : size->context,
+                                 .width = size->width,
+                                 .layers = size->layers,
+                                 .heads = size->heads,
                                  .dropout = s->dropout};
     status = open_text(t, l);
     return status == TSR_OK ? take_notes(t, l) : status;

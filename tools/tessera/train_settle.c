@@ -21,6 +21,7 @@ static void settle_gpt(train_settings *s)
 {
     s->model = s->model != NULL ? s->model : "nano";
     s->optimizer = s->optimizer != NULL ? s->optimizer : "adamw";
+    s->lr = s->lr > 0 || strcmp(s->optimizer, "sgd") == 0 ? s->lr : gpt_learning_rate(s->model);
     s->schedule = s->schedule != NULL ? s->schedule : "cosine";
     s->steps = s->steps > 0 || s->epochs > 0 ? s->steps : 2000;
     s->batch = s->batch > 0 ? s->batch : 32;
