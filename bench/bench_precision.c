@@ -72,7 +72,9 @@ static bool open_optimizer(training *t, const subject *s)
         t->schedule =
             tsr_warmup_cosine_schedule_create(s->rate, warmup, 1 / ((double)warmup + 1), s->steps, s->rate / 10);
     }
-    return t->optimizer != NULL && t->schedule != NULL;
+    if (t->optimizer == NULL || t->schedule == NULL)
+        return false;
+    return s->digits || tsr_optimizer_decay_matrices_only(t->optimizer) == TSR_OK;
 }
 
 /* With the loss's gradients there. */
