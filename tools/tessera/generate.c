@@ -114,6 +114,7 @@ static tsr_status write_text(writer *w)
         fputs(s->prompt, stdout);
     const tsr_status status = tsr_gpt_generate(w->gpt, w->prompt, (size_t)w->prompt_count, &how);
     fputc('\n', stdout);
+    fflush(stdout); /* before what goes to standard error */
     return status != TSR_OK ? status : w->status;
 }
 
