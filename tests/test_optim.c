@@ -2,7 +2,9 @@
  * learning rate that changes; weight decays of single parameters; parameters without a gradient, or with none at first; states; bad input. */
 #include "tests/op_reference.h"
 
-enum { STEPS = 20, PARAMETERS = 4, OWN = 0, LATE = 2, IDLE = 3, LATE_FROM = 5, NEW_RATE_FROM = 11 };
+#include "tests/optim_decay.h"
+
+enum { STEPS = 20, PARAMETERS = 4, IDLE = 3, LATE_FROM = 5, NEW_RATE_FROM = 11 };
 static const int64_t counts[PARAMETERS] = {7, 20001, 65, 9};
 
 typedef enum kind { SGD, ADAM, ADAMW } kind;
@@ -36,14 +38,10 @@ typedef struct element {
 
 static const double u = 0x1p-24;
 
-/* Parameter OWN has another weight decay than the options' from the beginning, LATE from NEW_RATE_FROM on. */
 static row decays_of(const row *c, int parameter, int t)
 {
     row own = *c;
-    if (parameter == OWN)
-        own.decay = c->decay == 0 ? 0.02 : 0;
-    if (parameter == LATE && t >= NEW_RATE_FROM)
-        own.decay = 2 * c->decay + 0.01;
+    own.decay = decay_of(c->decay, parameter, t >= NEW_RATE_FROM);
     return own;
 }
 

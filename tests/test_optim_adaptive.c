@@ -2,7 +2,9 @@
  * have made; a learning rate that changes; weight decays of single parameters; parameters that get their gradients late or never; bad input. */
 #include "tests/op_reference.h"
 
-enum { STEPS = 14, PARAMETERS = 4, OWN = 0, LATE = 2, IDLE = 3, LATE_FROM = 5, NEW_RATE_FROM = 9 };
+#include "tests/optim_decay.h"
+
+enum { STEPS = 14, PARAMETERS = 4, IDLE = 3, LATE_FROM = 5, NEW_RATE_FROM = 9 };
 static const int64_t counts[PARAMETERS] = {7, 20001, 65, 9};
 
 typedef enum kind { RMSPROP, ADAGRAD, LION, LAMB } kind;
@@ -30,14 +32,10 @@ static const row rows[] = {
     {"lamb, weight decay", LAMB, 0.01, 0.02, 0.01, 1e-3, 0.8, 0.95, 0, 0, 0, false},
 };
 
-/* Parameter OWN has another weight decay than the options' from the beginning, LATE from NEW_RATE_FROM on. */
 static row decays_of(const row *c, int parameter, int t)
 {
     row own = *c;
-    if (parameter == OWN)
-        own.decay = c->decay == 0 ? 0.02 : 0;
-    if (parameter == LATE && t >= NEW_RATE_FROM)
-        own.decay = 2 * c->decay + 0.01;
+    own.decay = decay_of(c->decay, parameter, t >= NEW_RATE_FROM);
     return own;
 }
 
